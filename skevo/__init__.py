@@ -1,0 +1,16 @@
+"""skevo: evolving networks for tabular data, as scikit-learn estimators around a torch layer."""
+
+from ._classifier import EvolvingClassifier
+from ._regressor import EvolvingRegressor
+from .core.layer import EvolvingLayer
+from .core.operators import Operator, available_operators, register_operator
+
+__all__ = [
+    "EvolvingClassifier",
+    "EvolvingLayer",
+    "EvolvingRegressor",
+    "Operator",
+    "available_operators",
+    "register_operator",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,195 @@
+"""The main job: evolving networks beside what a user would pick instead, on real tables.
+
+`python -m skevo` runs it on tables that scikit-learn bundles, `python -m skevo data.csv --target
+price` on a user's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn import datasets
+from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ._classifier import EvolvingClassifier
+from ._formula import formula_text
+from ._regressor import EvolvingRegressor
+from ._table import Table, TableError, read_csv
+
+_SEED = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the main job.
+
+    Parameters
+    ----------
+    arguments : sequence of str, default=None
+        Of the command line; those of the process if None.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 if the input is not what is required.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.data is None:
+            if options.target or options.save:
+                raise TableError("--target and --save need a CSV file to be named.")
+            tables = list(_bundled())
+        elif options.target is None:
+            raise TableError(f"name the column of {options.data} to predict, with --target.")
+        else:
+            tables = [read_csv(options.data, options.target, options.task)]
+        for table in tables:
+            _check(table, options.folds)
+    except TableError as error:
+        print(f"skevo: {error}", file=sys.stderr)
+        return 2
+    for table in tables:
+        _compare(table, options.folds, options.jobs)
+    _show(tables[0])
+    if options.save:
+        model = _evolving(tables[0].task, options.jobs).fit(tables[0].X, tables[0].y)
+        with open(options.save, "wb") as file:
+            pickle.dump(model, file)
+        print(f"\nThe model fitted to all rows is in {options.save}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m skevo",
+        description="Cross-validate evolving networks beside linear models, boosted trees and a "
+        "multi-layer perceptron, on bundled tables or on a CSV file, and show a small network.",
+    )
+    parser.add_argument("data", nargs="?", help="CSV file, its first line the column names")
+    parser.add_argument("--target", help="column to predict")
+    parser.add_argument("--task", choices=["auto", "regression", "classification"], default="auto")
+    parser.add_argument("--save", metavar="FILE", help="pickle the model fitted to all rows")
+    parser.add_argument("--folds", type=int, default=3, help="of the cross-validation (default 3)")
+    parser.add_argument("--jobs", type=int, default=2, help="members grown at a time (default 2)")
+    return parser
+
+
+def _bundled() -> Iterator[Table]:
+    """Yield tables that scikit-learn bundles."""
+    rng = np.random.default_rng(_SEED)
+    for title, task, load in (
+        ("diabetes", "regression", datasets.load_diabetes),
+        ("breast cancer", "classification", datasets.load_breast_cancer),
+        ("wine", "classification", datasets.load_wine),
+        ("digits, 600 rows", "classification", datasets.load_digits),
+    ):
+        bunch = load()
+        rows = np.sort(rng.permutation(len(bunch.target))[:600])
+        names = [str(name).replace(" ", "_") for name in bunch.feature_names]
+        yield Table(title, names, bunch.data[rows], bunch.target[rows], task)
+
+
+def _check(table: Table, folds: int) -> None:
+    """Raise TableError if the table cannot be cross-validated."""
+    if folds < 2:
+        raise TableError(f"--folds must be >= 2, got {folds}.")
+    smallest = (
+        int(np.unique(table.y, return_counts=True)[1].min())
+        if table.task == "classification"
+        else len(table.y) // 2
+    )
+    if smallest < folds:
+        what = "in its rarest class" if table.task == "classification" else "per fold"
+        raise TableError(f"{table.title} has too few rows {what} for {folds} folds.")
+
+
+def _evolving(task: str, jobs: int, **parameters: Any) -> BaseEstimator:
+    estimator = EvolvingRegressor if task == "regression" else EvolvingClassifier
+    return estimator(random_state=_SEED, n_jobs=jobs, **parameters)
+
+
+def _models(task: str, jobs: int) -> dict[str, BaseEstimator]:
+    """Return the models to compare."""
+    if task == "regression":
+        linear, trees, mlp = Ridge(), HistGradientBoostingRegressor, MLPRegressor
+    else:
+        linear, trees, mlp = (
+            LogisticRegression(max_iter=1000),
+            HistGradientBoostingClassifier,
+            MLPClassifier,
+        )
+    return {
+        "evolving network": _evolving(task, jobs),
+        type(linear).__name__: make_pipeline(StandardScaler(), linear),
+        "HistGradientBoosting": trees(random_state=_SEED),
+        "MLP": make_pipeline(
+            StandardScaler(), mlp(max_iter=1000, early_stopping=True, random_state=_SEED)
+        ),
+    }
+
+
+def _compare(table: Table, folds: int, jobs: int) -> None:
+    """Cross-validate the models on a table and print a line for each."""
+    regression = table.task == "regression"
+    scores = ("R2",) if regression else ("accuracy", "log-loss")
+    print(f"\n{table.title}: {table.task}, {table.X.shape[0]} rows x {table.X.shape[1]} columns")
+    print(f"  {'model':22s}" + "".join(f"{name:>18s}" for name in (*scores, "fit s", "size")))
+    splitter = (KFold if regression else StratifiedKFold)(folds, shuffle=True, random_state=_SEED)
+    for name, model in _models(table.task, jobs).items():
+        lines = []
+        for train, test in splitter.split(table.X, table.y):
+            start = time.perf_counter()
+            fitted = clone(model).fit(table.X[train], table.y[train])
+            seconds = time.perf_counter() - start
+            X, y = table.X[test], table.y[test]
+            if regression:
+                line = [r2_score(y, fitted.predict(X))]
+            else:
+                probability = fitted.predict_proba(X)
+                line = [
+                    accuracy_score(y, fitted.predict(X)),
+                    log_loss(y, probability, labels=fitted.classes_),
+                ]
+            lines.append([*line, seconds, _size(fitted)])
+        mean, spread = np.mean(lines, axis=0), np.std(lines, axis=0)
+        shown = [f"{m:.3f} +- {s:.3f}" for m, s in zip(mean[:-2], spread[:-2], strict=True)]
+        shown += [f"{mean[-2]:.2f}", f"{mean[-1]:.0f}"]
+        print(f"  {name:22s}" + "".join(f"{cell:>18s}" for cell in shown), flush=True)
+    print("  size: numbers in the model (weights and constants; thresholds and leaves of trees)")
+
+
+def _size(model: Any) -> int:
+    """Count the numbers that a model has learnt."""
+    model = model[-1] if hasattr(model, "steps") else model
+    if isinstance(model, (EvolvingRegressor, EvolvingClassifier)):
+        return model.n_parameters_
+    if hasattr(model, "coefs_"):
+        return sum(part.size for part in (*model.coefs_, *model.intercepts_))
+    if hasattr(model, "coef_"):
+        return int(np.size(model.coef_) + np.size(model.intercept_))
+    return sum(len(tree.nodes) for trees in model._predictors for tree in trees)
+
+
+def _show(table: Table) -> None:
+    """Grow one small network on a table, print its course and its formula."""
+    print(f"\nA small network on {table.title}, as it evolves:", flush=True)
+    model = _evolving(table.task, 1, n_members=1, max_nodes=4, n_generations=12, verbose=1)
+    model.fit(table.X, table.y)
+    formula = formula_text(model._network, model._scaling, table.names, model._output_names())
+    print(f"\nIts formula:\n{formula}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

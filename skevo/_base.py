@@ -1,0 +1,374 @@
+"""What the two estimators share: validate, build, call, store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ._formula import formula_text
+from ._preprocessing import fit_scaling
+from .core.evolution import Evolution, Generation, Stopping
+from .core.grower import Settings
+from .core.losses import Loss
+from .core.members import Table, fit_member, plan_members
+from .core.network import Network
+from .core.operators import DEFAULT_OPERATORS, get_operators
+
+__all__ = ["BaseEvolving", "describe"]
+
+Monitor = Callable[[int, int, Generation], None]
+
+
+_DOCSTRING = """{summary}
+    A network of binary operators, each on input columns, earlier nodes, or trainable constants,
+    with a linear head on all of them, goes through train, prune, evolve, generation after
+    generation. The result is a small network that is also a formula. Several members, each held to
+    rows of its own, are averaged; their mean is one network again.
+
+    Parameters
+    ----------
+    n_generations : int, default=100
+        At most so many generations; 0 gives the linear model.
+    operators : sequence of str or Operator, default=None
+        What nodes can compute; see `skevo.available_operators`. None stands for
+        ``skevo.core.operators.DEFAULT_OPERATORS``.
+    n_candidates : int, default=500
+        Random nodes that are proposed and screened per generation. With 1, a random node is added
+        without being looked at.
+    max_nodes : int, default=100
+        Largest number of nodes of a member.
+    n_members : int, default=8
+        Networks that are averaged. Each holds out its own fold of the rows.
+    solver : {{"auto", "exact", "adam"}}, default="auto"
+        ``"exact"`` solves the head in closed form or by Newton steps and refines constants by
+        variable projection. ``"adam"`` trains both by mini-batches, an epoch per generation, for
+        any torch loss. ``"auto"`` is ``"exact"`` unless the loss is a callable.
+    {loss}
+    alpha : "auto" or float, default="auto"
+        Ridge penalty of the head on standardised columns, in units of the summed loss. ``"auto"``
+        chooses it by generalised cross-validation for squared error, again and again as the network
+        grows; it is 0.3 for the log-loss, and 0 with ``solver="adam"``.
+    pruning : {{"loss", "std"}}, default="loss"
+        What is pruned: leaves whose removal raises the loss by less than noise would, or, when
+        ``max_nodes`` is reached, the leaf whose weighted contribution has the lowest standard
+        deviation.
+    validation_fraction : float or None, default=0.2
+        Share of the rows that a single member holds out to select its size; several members hold
+        out a fold each. None holds nothing out and selects by a closed-form criterion, as is done
+        for tables of a total weight below 40 in any case.
+    n_iter_no_change : int or None, default=25
+        Stop after so many generations without an improvement of the validation loss.
+    tol : float, default=1e-4
+        What counts as an improvement, relative to the best validation loss.
+    max_time : float or None, default=None
+        Stop after about so many seconds, with the best network so far.
+    learning_rate : float, default=0.01
+        Of ``solver="adam"``.
+    batch_size : int, default=256
+        Rows per step of ``solver="adam"``.
+    block_size : int, default=4096
+        Rows that are worked on at a time. Results do not depend on it beyond rounding.
+    device : str, default="auto"
+        A torch device; ``"auto"`` is a GPU where there is one.
+    dtype : {{"float64", "float32"}}, default="float64"
+        Of the columns.
+    n_jobs : int or None, default=None
+        Members that are grown in parallel. The result does not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seeds folds and proposals.
+    verbose : int, default=0
+        Whether a line per generation is printed.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if they are all strings.
+    {fitted}
+    n_iter_ : int
+        Generations of the member that took most.
+    n_nodes_ : int
+        Nodes of the network that predicts.
+    n_parameters_ : int
+        Numbers that were trained: weights, biases, and constants of that network.
+    history_ : dict of str to ndarray
+        The course of the evolution, a column each: ``member``, ``generation``, ``loss``,
+        ``validation_loss``, ``n_nodes``, ``seconds``; ``pandas.DataFrame(model.history_)`` shows
+        it.
+        {history}
+    formula_ : str
+        The network as text, with the columns' names.
+    device_ : torch.device
+        Where the network was grown.
+
+    Examples
+    --------
+    {example}
+    """
+
+
+def describe(**parts: str) -> Callable[[type], type]:
+    """Give an estimator the common docstring, with its own parts in the blanks."""
+
+    def decorate(estimator: type) -> type:
+        text = _DOCSTRING.format(**{name: part.strip() for name, part in parts.items()})
+        estimator.__doc__ = "\n".join(line for line in text.split("\n") if line.strip() or not line)
+        return estimator
+
+    return decorate
+
+
+class BaseEvolving(BaseEstimator):
+    """Constructor, fit and evaluation of both estimators."""
+
+    _numeric_target: ClassVar[bool]
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_generations": [Interval(Integral, 0, None, closed="left")],
+        "operators": ["array-like", None],
+        "n_candidates": [Interval(Integral, 1, None, closed="left")],
+        "max_nodes": [Interval(Integral, 0, None, closed="left")],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"auto", "exact", "adam"})],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "pruning": [StrOptions({"loss", "std"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "block_size": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_generations: int = 100,
+        operators: Any = None,
+        n_candidates: int = 500,
+        max_nodes: int = 100,
+        n_members: int = 8,
+        solver: str = "auto",
+        loss: Any = "auto",
+        alpha: Any = "auto",
+        pruning: Any = "loss",
+        validation_fraction: float | None = 0.2,
+        n_iter_no_change: int | None = 25,
+        tol: float = 1e-4,
+        max_time: float | None = None,
+        learning_rate: float = 0.01,
+        batch_size: int = 256,
+        block_size: int = 4096,
+        device: str = "auto",
+        dtype: str = "float64",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_generations = n_generations
+        self.operators = operators
+        self.n_candidates = n_candidates
+        self.max_nodes = max_nodes
+        self.n_members = n_members
+        self.solver = solver
+        self.loss = loss
+        self.alpha = alpha
+        self.pruning = pruning
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.max_time = max_time
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.block_size = block_size
+        self.device = device
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    def _validate(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64]]:
+        """Check rows and weights; rows of weight zero are left out."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            y_numeric=self._numeric_target,
+            ensure_min_samples=2,
+        )
+        sample_weight = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        rows = sample_weight > 0
+        if not rows.any():
+            raise ValueError("sample_weight must have at least one positive value.")
+        if not rows.all():
+            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
+        return X, y, sample_weight
+
+    def _grow(
+        self,
+        X: NDArray[np.floating],
+        target: NDArray[np.float64],
+        sample_weight: NDArray[np.float64],
+        loss: Loss,
+    ) -> list[Evolution]:
+        """Scale the rows and grow the members.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        target : ndarray of shape (n_samples, n_outputs)
+        sample_weight : ndarray of shape (n_samples,)
+        loss : Loss
+
+        Returns
+        -------
+        list of Evolution
+        """
+        self.device_ = self._device()
+        self._scaling = fit_scaling(X, sample_weight)
+        operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
+        settings, stopping = self._settings(), self._stopping()
+        table = Table(
+            *(
+                torch.as_tensor(
+                    np.ascontiguousarray(part),
+                    dtype=getattr(torch, self.dtype),
+                    device=self.device_,
+                )
+                for part in (self._scaling(X).T, target.T, sample_weight)
+            )
+        )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        tasks = plan_members(table.weight, self.n_members, self.validation_fraction, seed)
+        monitor = print_generation if self.verbose else None
+        members: list[Evolution] = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(fit_member)(
+                table, task, operators, loss, settings, stopping, self.block_size, monitor
+            )
+            for task in tasks
+        )
+        return members
+
+    def _device(self) -> torch.device:
+        """Return the device to compute on."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device {self.device!r} is not available: {reason}") from error
+        return device
+
+    def _settings(self) -> Settings:
+        """Translate the parameters that say how a network is grown."""
+        solver: Any = self.solver
+        if solver == "auto":
+            solver = "adam" if callable(self.loss) else "exact"
+        elif solver == "exact" and callable(self.loss):
+            raise ValueError(
+                "solver='exact' requires a named loss, got a callable; use solver='adam'."
+            )
+        return Settings(
+            solver=solver,
+            n_candidates=self.n_candidates,
+            max_nodes=self.max_nodes,
+            alpha=None if self.alpha == "auto" else self.alpha,
+            pruning=self.pruning,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+        )
+
+    def _stopping(self) -> Stopping:
+        """Translate the parameters that say when to stop."""
+        max_time = self.max_time
+        if max_time is not None:
+            # Members that run one after the other share the time.
+            max_time *= min(effective_n_jobs(self.n_jobs), self.n_members) / self.n_members
+        return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
+
+    def _store(self, members: list[Evolution], network: Network) -> None:
+        """Keep what the members gave: one network, their mean, and the course of each."""
+        self._network = network
+        self.n_nodes_ = network.n_nodes
+        self.n_parameters_ = network.n_parameters
+        self.n_iter_ = max(len(member.history) for member in members) - 1
+        lines = [
+            (number, generation, *record)
+            for number, member in enumerate(members)
+            for generation, record in enumerate(member.history)
+        ]
+        names = ("member", "generation", *Generation._fields)
+        self.history_ = {
+            name: np.array(column)
+            for name, column in zip(names, zip(*lines, strict=True), strict=True)
+        }
+
+    # -- evaluation ----------------------------------------------------------------------------
+
+    def _output(self, X: Any) -> NDArray[np.float64]:
+        """Evaluate the network on new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        network = self._network
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(X), self.block_size):
+                rows = self._scaling(X[start : start + self.block_size])
+                columns = torch.as_tensor(np.ascontiguousarray(rows.T)).to(network.weight)
+                parts.append(network.output(network.columns(columns)).T.double().cpu().numpy())
+        return np.concatenate(parts)
+
+    @property
+    def formula_(self) -> str:
+        """The network as text, with the user's column names; one line per output."""
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{column}" for column in range(self.n_features_in_)]
+        return formula_text(self._network, self._scaling, names, self._output_names())
+
+
+def print_generation(member: int, generation: int, record: Generation) -> None:
+    """Print a line of the course of an evolution."""
+    print(
+        f"member {member}  generation {generation:3d}  loss {record.loss:.5f}  "
+        f"validation {record.validation_loss:.5f}  nodes {record.n_nodes:3d}  "
+        f"{record.seconds:.2f} s",
+        flush=True,
+    )

@@ -1,0 +1,94 @@
+"""Columns in, float matrix out: each column scaled to unit spread, far values drawn in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .core.statistics import weighted_quantiles
+
+__all__ = ["Scaling", "fit_scaling"]
+
+# The median and the quartiles.
+_LEVELS = (0.25, 0.5, 0.75)
+# Interquartile range of a standard normal.
+_NORMAL_RANGE = 1.3489795
+# Values farther than so many spreads from the median are drawn in.
+_KNEE = 3.0
+# Columns whose median is farther from zero, in spreads, are centred.
+_FAR = 10.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    r"""Scaling of the columns, fitted on training rows.
+
+    With the median m and the spread s of a column, a value becomes
+
+    .. math:: u = f\left(\frac{x - m}{s}\right) + \frac{m}{s},
+              \quad f(z) = z \text{ for } |z| \le 3,
+              \quad \mathrm{sign}(z) (3 + \log(|z| - 2)) \text{ beyond}.
+
+    So a column is only divided by its spread, and products and ratios of columns stay what they
+    are, but far values are drawn in, smoothly and in order. A column that lies far from zero (a
+    year, say) is centred as well: the term m/s is left out.
+
+    Attributes
+    ----------
+    center, spread, offset : ndarray of shape (n_features,)
+        m, s, and m/s or 0.
+    """
+
+    center: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    def __call__(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Scale rows.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        z = (X - self.center) / self.spread
+        far = np.abs(z) - _KNEE
+        outside = far > 0
+        if outside.any():
+            z[outside] = np.sign(z[outside]) * (_KNEE + np.log1p(far[outside]))
+        z += self.offset
+        return z
+
+
+def fit_scaling(X: NDArray[np.floating], sample_weight: NDArray[np.float64]) -> Scaling:
+    """Fit the scaling.
+
+    The spread is the interquartile range in units of the normal distribution's or, where half of
+    the values are equal, the standard deviation; 1 for constant columns.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    sample_weight : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    Scaling
+    """
+    columns = torch.from_numpy(np.ascontiguousarray(X.T, dtype=np.float64))
+    quartiles = weighted_quantiles(columns, torch.from_numpy(sample_weight), _LEVELS).numpy()
+    center = quartiles[:, 1]
+    spread = (quartiles[:, 2] - quartiles[:, 0]) / _NORMAL_RANGE
+    mean = np.average(X, axis=0, weights=sample_weight)
+    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=sample_weight))
+    spread = np.where(spread > 1e-9 * deviation, spread, deviation)
+    # Equal values whose mean was rounded have a deviation of rounding size.
+    spread = np.where(spread > 1e-12 * np.abs(center), spread, 1.0)
+    offset = center / spread
+    return Scaling(center, spread, np.where(np.abs(offset) <= _FAR, offset, 0.0))

@@ -1,0 +1,132 @@
+"""The regressor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+
+from ._base import BaseEvolving, describe
+from .core.losses import Loss, SquaredError, TorchLoss
+from .core.network import Network, merge
+
+__all__ = ["EvolvingRegressor"]
+
+# Predictions may leave the range of the training targets by this share of it.
+_MARGIN = 0.1
+
+
+@describe(
+    summary="""
+    Regression with networks that change their topology while they train.
+    """,
+    loss="""
+    loss : "auto", "squared_error" or callable, default="auto"
+        ``"auto"`` is ``"squared_error"``. A callable is any torch loss
+        ``loss(prediction, target)`` of tensors of shape (n_samples,) or (n_samples, n_outputs), in
+        the units of ``y``; it returns one value per sample, or their mean.
+    """,
+    fitted="""
+    """,
+    history="""
+        The losses are squared errors in units of the targets' variance (so one minus R2), or the
+        values of a callable loss.
+    """,
+    example="""
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skevo import EvolvingRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> scores = cross_val_score(EvolvingRegressor(n_members=2, random_state=0), X, y, cv=3)
+    >>> bool(scores.mean() > 0.4)
+    True
+    """,
+)
+class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
+    _numeric_target: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseEvolving._parameter_constraints,
+        "loss": [StrOptions({"auto", "squared_error"}), callable],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> EvolvingRegressor:
+        """Grow the networks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite numbers.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Several outputs share the nodes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A weight of k is as good as k copies of the row, a weight of 0 as its removal.
+
+        Returns
+        -------
+        EvolvingRegressor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the rows or a parameter are not what is required.
+        """
+        X, y, sample_weight = self._validate(X, y, sample_weight)
+        target = y.reshape(len(y), -1).astype(np.float64)
+        mean = np.average(target, axis=0, weights=sample_weight)
+        deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
+        scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
+        loss = self._torch_loss(mean, scale)
+        members = self._grow(X, (target - mean) / scale, sample_weight, loss)
+        margin = _MARGIN * np.ptp(target, axis=0)
+        self._single_output = y.ndim == 1
+        self._range = (target.min(axis=0) - margin, target.max(axis=0) + margin)
+        mean_network = merge([member.network for member in members])
+        self._store(members, in_units(mean_network, mean, scale))
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Predict the targets of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Never farther from the training targets than a tenth of their range.
+        """
+        output = self._output(X)
+        output = np.clip(output, *self._range)
+        return output[:, 0] if self._single_output else output
+
+    def _torch_loss(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Loss:
+        """Return the loss of standardised targets."""
+        if not callable(self.loss):
+            return SquaredError()
+        shift, factor = (
+            torch.as_tensor(part, dtype=getattr(torch, self.dtype))[:, None].to(self._device())
+            for part in (mean, scale)
+        )
+        return TorchLoss(self.loss, shift, factor)
+
+    def _output_names(self) -> list[str]:
+        """Return what the formula calls the outputs."""
+        return ["y"] if self._single_output else [f"y{k}" for k in range(len(self._range[0]))]
+
+
+def in_units(network: Network, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Network:
+    """Return a network of standardised outputs with its outputs in the target's units."""
+    factor, shift = (torch.as_tensor(part).to(network.weight) for part in (scale, mean))
+    return replace(
+        network, weight=network.weight * factor[:, None], bias=network.bias * factor + shift
+    )

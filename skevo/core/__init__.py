@@ -1,0 +1,1 @@
+"""The engine: torch only, no scikit-learn. Imports point down the list in docs/method.md."""

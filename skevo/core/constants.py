@@ -1,0 +1,103 @@
+r"""Constants: refined by variable projection.
+
+Constants and head are improved together although only the constants are stepped: with the head
+eliminated, a Gauss-Newton step on the constants uses the Jacobian projected off the present columns
+(Kaufman's form [1]_ of the method of Golub and Pereyra [2]_), and by the envelope theorem the
+gradient needs no derivative of the head. Nodes are elementwise, so one backward pass in which every
+row has its own copy of each constant gives the whole Jacobian.
+
+References
+----------
+.. [1] L. Kaufman, "A variable projection method for solving separable nonlinear least squares
+   problems", BIT 15, 1975.
+.. [2] G. H. Golub and V. Pereyra, "The differentiation of pseudo-inverses and nonlinear least
+   squares problems whose variables separate", SIAM Journal on Numerical Analysis 10, 1973.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .evaluation import evaluate
+from .heads import Curvature, augment
+from .losses import Loss
+from .network import Network
+from .rows import Block, RowSource
+from .topology import CONSTANT, Index
+
+__all__ = ["constant_nodes", "constant_step"]
+
+
+def constant_nodes(network: Network) -> Index:
+    """Return the numbers of the nodes that read their constant."""
+    topology = network.topology
+    return np.flatnonzero((topology.left == CONSTANT) | (topology.right == CONSTANT))
+
+
+def constant_step(
+    rows: RowSource, network: Network, loss: Loss, curvature: Curvature, damping: float
+) -> Tensor:
+    """Return a Levenberg-Marquardt step on the constants, with the head eliminated.
+
+    Parameters
+    ----------
+    rows : RowSource
+        Holding the columns of the network.
+    network : Network
+        With its head fitted.
+    loss : Loss
+    curvature : Curvature
+        At the head.
+    damping : float
+        Added to the diagonal, as a share of it.
+
+    Returns
+    -------
+    Tensor of shape (n_nodes,)
+        Zero for nodes without a constant.
+    """
+    nodes = torch.as_tensor(constant_nodes(network), device=network.weight.device)
+
+    def function(block: Block) -> tuple[Tensor, ...]:
+        inputs = block.columns[: network.topology.n_inputs]
+        with torch.enable_grad():
+            copies = network.constants[:, None].expand(-1, inputs.shape[1]).clone().requires_grad_()
+            columns = evaluate(network.operators, network.topology, copies, network.scale, inputs)
+            output = network.output(columns)
+            jacobians = [
+                torch.autograd.grad(row.sum(), copies, retain_graph=True)[0][nodes]
+                for row in output
+            ]
+        output = output.detach()
+        residual = loss.residual(output, block.target) * block.weight
+        weight = block.weight * loss.curvature(output)
+        present = augment(block.columns)
+        slopes = [j @ r for j, r in zip(jacobians, residual, strict=True)]
+        squares = [(j * weight) @ j.T for j in jacobians]
+        crosses = [(j * weight) @ present.T for j in jacobians]
+        return (
+            torch.stack(slopes).sum(dim=0).double(),
+            torch.stack(squares).sum(dim=0).double(),
+            torch.stack(crosses).double(),
+        )
+
+    gradient, squares, crosses = rows.reduce(function)
+    projected = crosses @ curvature.half.T
+    matrix = squares - (projected @ projected.mT).sum(dim=0)
+    diagonal = squares.diagonal()
+    # Constants that change nothing get a unit diagonal and, their gradient being zero, no step.
+    extra = torch.where(diagonal > 0, damping * diagonal, 1.0)
+    step = torch.linalg.solve(matrix + torch.diag(extra), gradient)
+    step = torch.where(torch.isfinite(step).all(), step, torch.zeros_like(step))
+    return torch.zeros_like(network.constants).index_copy(
+        0, nodes, step.to(network.constants.dtype)
+    )
+
+
+def with_constants(network: Network, constants: Tensor) -> Network:
+    """Return the network with other constants."""
+    return replace(network, constants=constants)

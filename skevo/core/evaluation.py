@@ -1,0 +1,84 @@
+"""Evaluation: the columns of a network, computed group by group.
+
+Inside the core, columns are rows of memory: a tensor of columns has shape (n_columns, n_samples),
+so that each column is contiguous and an operator runs over whole groups of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .operators import Operator
+from .topology import Group, Topology
+
+__all__ = ["compute_group", "evaluate"]
+
+
+def evaluate(
+    operators: Sequence[Operator],
+    topology: Topology,
+    constants: Tensor,
+    scale: Tensor,
+    inputs: Tensor,
+) -> Tensor:
+    r"""Compute all columns of a network.
+
+    Node ``k`` with operands ``a`` and ``b`` is the column ``operator_k(a, b) / scale_k``.
+
+    Parameters
+    ----------
+    operators : sequence of Operator
+        What the topology's codes stand for.
+    topology : Topology
+    constants : Tensor of shape (n_nodes,) or (n_nodes, n_samples)
+        Each node's constant; read only where an operand is one. The second form gives every sample
+        its own copy, whose gradient is then the Jacobian of a sum over samples.
+    scale : Tensor of shape (n_nodes,)
+    inputs : Tensor of shape (n_inputs, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_columns, n_samples)
+        Inputs first, then nodes.
+    """
+    columns = inputs.new_empty(topology.n_columns, inputs.shape[1])
+    columns[: topology.n_inputs] = inputs
+    if constants.ndim == 1:
+        constants = constants.unsqueeze(1)
+    for group in topology.groups:
+        nodes = torch.as_tensor(group.nodes, device=inputs.device)
+        values = compute_group(operators, group, constants[nodes], columns)
+        # In place under autograd too: a gather's backward needs its indices, not its values.
+        columns.index_copy_(0, topology.n_inputs + nodes, values / scale[nodes, None])
+    return columns
+
+
+def compute_group(
+    operators: Sequence[Operator], group: Group, constants: Tensor, columns: Tensor
+) -> Tensor:
+    """Compute a group of nodes, not yet scaled.
+
+    Parameters
+    ----------
+    operators : sequence of Operator
+    group : Group
+    constants : Tensor of shape (n, 1) or (n, n_samples)
+        The constants of the group's nodes.
+    columns : Tensor of shape (n_columns, n_samples)
+        Columns that the group reads; others may still be unset.
+
+    Returns
+    -------
+    Tensor of shape (n, n_samples)
+    """
+    device = columns.device
+    left, right = (
+        constants.expand(-1, columns.shape[1])
+        if operand is None
+        else columns.index_select(0, torch.as_tensor(operand, device=device))
+        for operand in (group.left, group.right)
+    )
+    return operators[group.operator](left, right)

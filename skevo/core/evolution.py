@@ -1,0 +1,303 @@
+"""Evolution: train, prune, evolve, generation after generation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from .constants import constant_nodes, constant_step
+from .grower import Grower
+from .heads import (
+    choose_alpha,
+    fit_head,
+    mean_loss,
+    objective,
+    quadratic_model,
+    variances,
+    with_coefficients,
+)
+from .network import Network, Nodes
+from .proposals import propose, propose_blindly
+from .pruning import contribution_std, eliminate, weakest_leaf
+from .rows import node_columns
+from .screening import Screened, pick, screen
+
+__all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_network", "prune", "train"]
+
+
+class Generation(NamedTuple):
+    """One line of the history.
+
+    Attributes
+    ----------
+    loss : float
+        Mean training loss.
+    validation_loss : float
+        Mean loss on the held-out rows or, where none are held out, the closed-form criterion that
+        stands in for it.
+    n_nodes : int
+    seconds : float
+        Since the evolution began.
+    """
+
+    loss: float
+    validation_loss: float
+    n_nodes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop.
+
+    Attributes
+    ----------
+    n_generations : int
+        After so many generations behind the linear start.
+    n_iter_no_change : int or None
+        After so many without an improvement.
+    tol : float
+        What counts as one, relative to the best validation loss.
+    max_time : float or None
+        After so many seconds.
+    """
+
+    n_generations: int = 100
+    n_iter_no_change: int | None = 25
+    tol: float = 1e-4
+    max_time: float | None = None
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """What an evolution gave.
+
+    Attributes
+    ----------
+    network : Network
+        Of the best generation.
+    history : tuple of Generation
+        The linear start first.
+    best_generation : int
+        Position in the history.
+    stop_reason : str
+        ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
+    """
+
+    network: Network
+    history: tuple[Generation, ...]
+    best_generation: int
+    stop_reason: str
+
+
+Monitor = Callable[[int, Generation], None]
+
+
+def evolve_network(grower: Grower, stopping: Stopping, monitor: Monitor | None = None) -> Evolution:
+    """Grow a network: train, prune, evolve until it stops improving.
+
+    Parameters
+    ----------
+    grower : Grower
+        The network to start from, with its rows.
+    stopping : Stopping
+    monitor : callable, default=None
+        Called as ``monitor(generation, record)`` after each generation.
+
+    Returns
+    -------
+    Evolution
+        With the network of the generation whose validation loss was lowest.
+    """
+    began = time.perf_counter()
+    history: list[Generation] = []
+    best, best_generation = grower.network, 0
+    bar, stale = float("inf"), 0
+    while True:
+        train(grower)
+        history.append(_assess(grower, time.perf_counter() - began))
+        if monitor is not None:
+            monitor(len(history) - 1, history[-1])
+        value = history[-1].validation_loss
+        if value < history[best_generation].validation_loss or len(history) == 1:
+            best, best_generation = grower.network, len(history) - 1
+        stale = 0 if value < bar else stale + 1
+        if value < bar:
+            bar = value - stopping.tol * abs(value)
+        reason = _stop_reason(stopping, len(history) - 1, stale, history[-1].seconds)
+        if reason:
+            return Evolution(best, tuple(history), best_generation, reason)
+        prune(grower)
+        evolve(grower)
+
+
+def train(grower: Grower) -> None:
+    """Fit head and constants to the training rows, with the topology as it is."""
+    if grower.trainer is not None:
+        grower.revalue(
+            grower.trainer.epoch(grower.rows, grower.loss, grower.alpha, grower.generator)
+        )
+        grower.measure()
+        return
+    _solve_head(grower)
+    if grower.age % grower.settings.refine_every == 0:
+        if len(constant_nodes(grower.network)):
+            _refine_constants(grower)
+        if grower.settings.alpha is None and not grower.loss.known_scale:
+            _choose_alpha(grower)
+    grower.age += 1
+    grower.measure()
+
+
+def prune(grower: Grower) -> None:
+    """Remove leaves: those that are not worth their place, and the weakest if it is needed."""
+    settings, network = grower.settings, grower.network
+    full = network.n_nodes >= settings.max_nodes
+    if settings.pruning == "std":
+        n_inputs = network.topology.n_inputs
+        deviation = grower.sketch.columns[n_inputs:].std(dim=1, correction=0)
+        node = weakest_leaf(network, contribution_std(network.weight[:, n_inputs:], deviation))
+        if full and node is not None:
+            grower.remove([node])
+        return
+    threshold = settings.prune_below * grower.noise
+    elimination = eliminate(network, grower.curvature.inverse, threshold, n_forced=int(full))
+    if len(elimination.nodes):
+        grower.rehead(with_coefficients(network, elimination.coefficients))
+        grower.remove(elimination.nodes)
+
+
+def evolve(grower: Grower) -> None:
+    """Add nodes with head weight zero: one at random, or the best of a screened pool."""
+    room = grower.settings.max_nodes - grower.network.n_nodes
+    if room <= 0:
+        return
+    nodes = _mutate(grower) if grower.settings.n_candidates == 1 else _select(grower, room)
+    if len(nodes):
+        grower.grow(nodes)
+
+
+def _assess(grower: Grower, seconds: float) -> Generation:
+    """Measure the present network."""
+    loss = grower.loss_value
+    if grower.validation is not None:
+        validation_loss = mean_loss(grower.validation, grower.network, grower.loss)
+    else:
+        validation_loss = _criterion(grower, loss)
+    n_outputs = len(grower.network.bias)
+    loss, validation_loss = (
+        grower.loss.reported(value, n_outputs) for value in (loss, validation_loss)
+    )
+    return Generation(loss, validation_loss, grower.network.n_nodes, seconds)
+
+
+def _criterion(grower: Grower, loss: float) -> float:
+    """Estimate the loss on new rows from that on the training rows.
+
+    Generalised cross-validation for losses of unknown scale, AIC per sample for log-likelihoods,
+    where a node costs two degrees of freedom beside its weight: it was chosen among many [1]_.
+
+    References
+    ----------
+    .. [1] J. H. Friedman, "Multivariate adaptive regression splines", Annals of Statistics 19,
+       1991, section 3.6.
+    """
+    degrees = grower.curvature.degrees + 2.0 * grower.network.n_nodes
+    share = degrees / grower.searched.total_weight
+    if grower.loss.known_scale:
+        return loss + share
+    # Where hardly a degree of freedom is left, the residual says nothing about new rows.
+    return loss / (1.0 - share) ** 2 if share < 0.9 else float("inf")
+
+
+def _stop_reason(stopping: Stopping, generation: int, stale: int, seconds: float) -> str:
+    if generation >= stopping.n_generations:
+        return "n_generations"
+    if stopping.n_iter_no_change is not None and stale >= stopping.n_iter_no_change:
+        return "n_iter_no_change"
+    if stopping.max_time is not None and seconds >= stopping.max_time:
+        return "max_time"
+    return ""
+
+
+def _solve_head(grower: Grower) -> None:
+    grower.rehead(*fit_head(grower.rows, grower.network, grower.loss, grower.alpha, grower.plain))
+
+
+def _choose_alpha(grower: Grower) -> None:
+    """Choose the ridge penalty anew, and solve the head with it."""
+    alpha = choose_alpha(
+        grower.curvature,
+        grower.network,
+        variances(grower.plain).sqrt(),
+        mean_loss(grower.rows, grower.network, grower.loss) * grower.rows.total_weight,
+        grower.rows.total_weight,
+    )
+    if alpha != grower.alpha:
+        grower.alpha = alpha
+        _solve_head(grower)
+
+
+def _refine_constants(grower: Grower) -> None:
+    """Take a step on the constants if it lowers the objective; halve it if it does not."""
+    before, curvature = grower.network, grower.curvature
+    value = objective(grower.rows, before, grower.loss, curvature.ridge)
+    step = constant_step(grower.rows, before, grower.loss, curvature, damping=1e-3)
+    for _ in range(3):
+        grower.revalue(replace(before, constants=before.constants + step))
+        _solve_head(grower)
+        if objective(grower.rows, grower.network, grower.loss, grower.curvature.ridge) < value:
+            return
+        step = 0.5 * step
+    grower.revalue(before)
+
+
+def _mutate(grower: Grower) -> Nodes:
+    """Draw one random node, as the source text does."""
+    network = grower.network
+    operator, left, right, constant = propose_blindly(
+        network.topology.n_columns, len(network.operators), grower.generator
+    )
+    one = network.scale.new_ones(1)
+    topology = network.topology.append(operator, left, right)
+    node = Nodes(
+        topology.operator[-1:], topology.left[-1:], topology.right[-1:], constant * one, one
+    )
+    spread = node_columns(network, node, grower.sketch.columns).std(dim=1, correction=0)
+    if not bool(torch.isfinite(spread)):
+        return node.take([])
+    return replace(node, scale=spread) if bool(spread > 0) else node
+
+
+def _select(grower: Grower, room: int) -> Nodes:
+    """Draw a pool, screen it on the sketch, and pick the best by all rows."""
+    settings, network, loss = grower.settings, grower.network, grower.loss
+    sketch, searched = grower.sketch, grower.searched
+    pool = propose(network, settings.n_candidates, grower.quantiles, grower.generator)
+    alpha = grower.alpha_on(sketch)
+    model = (
+        grower.curvature if searched is sketch else quadratic_model(sketch, network, loss, alpha)
+    )
+    pool = _short_list(screen(sketch, network, loss, alpha, model, pool), settings.n_short)
+    if not len(pool):
+        return pool
+    screened = screen(
+        searched, network, loss, grower.alpha_on(searched), grower.curvature, pool, pairs=True
+    )
+    picked, _ = pick(
+        screened,
+        grower.curvature,
+        min(settings.n_new, room),
+        settings.grow_above * grower.noise,
+    )
+    return screened.nodes.take(picked)
+
+
+def _short_list(screened: Screened, n_short: int) -> Nodes:
+    """Return the candidates of the highest gain."""
+    gain, order = screened.gain.topk(min(n_short, len(screened.gain)))
+    return screened.nodes.take(order[gain > 0].numpy(force=True))

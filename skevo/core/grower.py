@@ -1,0 +1,239 @@
+"""The grower: a network that is being grown, with its rows and statistics.
+
+`Network` is frozen; this is the mutable bookkeeping around it. The three steps of the method, in
+`skevo.core.evolution`, read and change it through the methods here, which keep columns, statistics
+and optimizer in step with the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .gradient import GradientTrainer
+from .heads import Curvature, extend_gram, gram, mean_loss, quadratic_model
+from .losses import Loss
+from .network import Network, Nodes
+from .proposals import N_QUANTILES, quantile_table
+from .rows import MemoryRows
+from .topology import Index
+
+__all__ = ["Grower", "Settings"]
+
+# The penalty that is not given: for squared error, where the choice by cross-validation begins.
+_ALPHA = 3.0
+_ALPHA_LIKELIHOOD = 0.3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is grown.
+
+    Attributes
+    ----------
+    solver : {"exact", "adam"}
+    n_candidates : int
+        Size of the pool that is screened per generation; 1 is blind mutation.
+    max_nodes : int
+    alpha : float or None
+        Ridge penalty on standardised columns, in units of the summed loss. None has it chosen by
+        generalised cross-validation for squared error, and is 0.3 for log-likelihoods; with the
+        ``adam`` solver it is 0.
+    pruning : {"loss", "std"}
+    n_new : int
+        At most so many nodes are grown per generation.
+    n_short : int
+        Candidates whose score is recomputed on all rows.
+    grow_above, prune_below : float
+        A node is grown if it lowers the objective by more, and pruned if it lowers it by less, than
+        so many units of the noise; see `Grower.noise`.
+    refine_every : int
+        Generations from one refinement of constants and penalty to the next.
+    learning_rate : float
+    batch_size : int
+        Of the ``adam`` solver.
+    """
+
+    solver: Literal["exact", "adam"] = "exact"
+    n_candidates: int = 500
+    max_nodes: int = 100
+    alpha: float | None = None
+    pruning: Literal["loss", "std"] = "loss"
+    n_new: int = 3
+    n_short: int = 24
+    grow_above: float = 4.0
+    prune_below: float = 2.0
+    refine_every: int = 5
+    learning_rate: float = 0.01
+    batch_size: int = 256
+
+
+class Grower:
+    """A network that is being grown on rows.
+
+    Parameters
+    ----------
+    network : Network
+        To start from.
+    rows : MemoryRows
+        Training rows.
+    sketch : MemoryRows
+        Some of them, on which candidates are screened; may be ``rows`` itself.
+    validation : MemoryRows or None
+        Rows that are held out.
+    loss : Loss
+    settings : Settings
+    generator : torch.Generator
+        On the CPU; the only source of randomness.
+
+    Attributes
+    ----------
+    network : Network
+    alpha : float
+        The ridge penalty as it stands.
+    age : int
+        Generations that were trained.
+    loss_value : float
+        Mean loss on the searched rows after the last training.
+    noise : float
+        What a column of pure noise lowers the objective by, on average: half the noise's variance
+        per degree of freedom, estimated from that loss, or 1/2 for a log-likelihood.
+    searched : MemoryRows
+        The rows that pruning and evolving look at: all training rows with the exact solver, the
+        sketch with the other one, which never sees all rows at once.
+    trainer : GradientTrainer or None
+        What holds the optimizer of the ``adam`` solver.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        rows: MemoryRows,
+        sketch: MemoryRows,
+        validation: MemoryRows | None,
+        loss: Loss,
+        settings: Settings,
+        generator: torch.Generator,
+    ) -> None:
+        self.network = network
+        self.rows = rows
+        self.sketch = sketch
+        self.validation = validation
+        self.loss = loss
+        self.settings = settings
+        self.generator = generator
+        self.age = 0
+        self.alpha = _first_alpha(loss, settings)
+        self.trainer = (
+            GradientTrainer(network, settings.learning_rate, settings.batch_size)
+            if settings.solver == "adam"
+            else None
+        )
+        self.searched = rows if self.trainer is None else sketch
+        self._plain: Tensor | None = None
+        self._curvature: Curvature | None = None
+        self._quantiles = rows.weight.new_empty(0, N_QUANTILES)
+        self._sources = [rows]
+        self._sources += [sketch] if sketch is not rows else []
+        self._sources += [validation] if validation is not None else []
+        self.loss_value = self.noise = float("nan")
+        self.revalue(network)
+
+    # -- statistics ----------------------------------------------------------------------------
+
+    @property
+    def plain(self) -> Tensor:
+        """Gram matrix of the searched rows, of shape (n_columns + 1, n_columns + 1)."""
+        if self._plain is None:
+            self._plain = gram(self.searched)
+        return self._plain
+
+    @property
+    def curvature(self) -> Curvature:
+        """Quadratic model of the objective at the present head, on the searched rows."""
+        if self._curvature is None:
+            self._curvature = quadratic_model(
+                self.searched, self.network, self.loss, self.alpha_on(self.searched), self.plain
+            )
+        return self._curvature
+
+    @property
+    def quantiles(self) -> Tensor:
+        """Quantiles of the columns on the sketch, of shape (n_columns, n_quantiles)."""
+        n_known = len(self._quantiles)
+        if n_known < self.network.topology.n_columns:
+            new = quantile_table(self.sketch.columns[n_known:], self.sketch.weight)
+            self._quantiles = torch.cat([self._quantiles, new])
+        return self._quantiles
+
+    def measure(self) -> None:
+        """Update ``loss_value`` and ``noise`` for the network as it has been trained."""
+        self.loss_value = mean_loss(self.searched, self.network, self.loss)
+        self.noise = 0.5
+        if not self.loss.known_scale:
+            spent = self.curvature.degrees / self.searched.total_weight
+            self.noise = self.loss_value / max(1.0 - spent, 0.1)
+
+    def alpha_on(self, rows: MemoryRows) -> float:
+        """Return the ridge penalty for some of the training rows, by their share of the weight."""
+        return self.alpha * rows.total_weight / self.rows.total_weight
+
+    # -- changes -------------------------------------------------------------------------------
+
+    def rehead(self, network: Network, curvature: Curvature | None = None) -> None:
+        """Take over a network that differs in its head only."""
+        self.network = network
+        self._curvature = curvature
+
+    def revalue(self, network: Network) -> None:
+        """Take over a network whose constants, or everything, differ: compute all columns anew."""
+        self.network = network
+        for source in self._sources:
+            if source is self.rows and self.trainer is not None and source is not self.sketch:
+                continue  # mini-batches read the inputs alone
+            source.assign(network)
+        self._plain = self._curvature = None
+        self._quantiles = self.sketch.columns.new_empty(0, N_QUANTILES)
+
+    def grow(self, nodes: Nodes) -> None:
+        """Add nodes to the network."""
+        grown = self.network.grow(nodes)
+        for source in self._sources:
+            source.grow(self.network, nodes)
+        self.network = grown
+        if self._plain is not None:
+            self._plain = extend_gram(self.searched, self._plain)
+        self._curvature = None
+        if self.trainer is not None:
+            self.trainer.grow(grown)
+
+    def remove(self, nodes: Sequence[int] | Index) -> None:
+        """Remove nodes from the network."""
+        n_nodes, n_inputs = self.network.n_nodes, self.network.topology.n_inputs
+        kept = np.setdiff1d(np.arange(n_nodes), nodes)
+        self.network = self.network.prune(nodes)
+        for source in self._sources:
+            source.prune(kept)
+        columns = torch.as_tensor(np.concatenate([np.arange(n_inputs), n_inputs + kept]))
+        columns = columns.to(self.network.weight.device)
+        if self._plain is not None:
+            augmented = torch.cat([columns.new_zeros(1), columns + 1])
+            self._plain = self._plain[augmented][:, augmented]
+        self._quantiles = self._quantiles[columns[columns < len(self._quantiles)]]
+        self._curvature = None
+        if self.trainer is not None:
+            self.trainer.prune(self.network, torch.as_tensor(kept))
+
+
+def _first_alpha(loss: Loss, settings: Settings) -> float:
+    """Return the ridge penalty to start with."""
+    if settings.alpha is not None:
+        return settings.alpha
+    if settings.solver == "adam":
+        return 0.0
+    return _ALPHA_LIKELIHOOD if loss.known_scale else _ALPHA

@@ -1,0 +1,390 @@
+r"""Heads: the linear output, solved exactly.
+
+The head minimises
+
+.. math:: F(W, b) = \sum_i w_i \ell(W c_i + b, y_i)
+          + \frac{\alpha}{2} \sum_j \mathrm{var}(c_j) \lVert W_{\cdot j} \rVert^2,
+
+ridge on standardised columns. Everything is in terms of augmented columns :math:`[1, c]`: the first
+coordinate is the intercept, which is not penalised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .losses import Loss
+from .network import Network
+from .rows import Block, RowSource
+
+__all__ = [
+    "Curvature",
+    "choose_alpha",
+    "coefficients",
+    "extend_gram",
+    "fit_head",
+    "gram",
+    "mean_loss",
+    "objective",
+    "penalty",
+    "quadratic_model",
+    "variances",
+    "with_coefficients",
+]
+
+# The ridge path.
+ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+# Columns whose variance is below this share of their mean square are constant to rounding.
+_CONSTANT = 1e-12
+
+
+@dataclass(frozen=True)
+class Curvature:
+    r"""The quadratic model of the objective at the head, in augmented columns.
+
+    Attributes
+    ----------
+    matrix : Tensor of shape (n_columns + 1, n_columns + 1)
+        :math:`M = \sum_i w_i h_i [1, c_i][1, c_i]' + P`, with the penalty on its diagonal.
+    inverse : Tensor of shape (n_columns + 1, n_columns + 1)
+        Its (pseudo-)inverse.
+    half : Tensor of shape (n_columns + 1, n_columns + 1)
+        ``half.T @ half`` is the inverse.
+    gradient : Tensor of shape (n_columns + 1, n_outputs)
+        :math:`\sum_i w_i [1, c_i] r_i' - P [b, W]'`; zero where the head is optimal.
+    ridge : Tensor of shape (n_columns + 1,)
+        Diagonal of the penalty P.
+    degrees : float
+        Effective degrees of freedom of the head, trace of the inverse times the unpenalised part.
+    """
+
+    matrix: Tensor
+    inverse: Tensor
+    half: Tensor
+    gradient: Tensor
+    ridge: Tensor
+    degrees: float
+
+    def with_gradient(self, gradient: Tensor) -> Curvature:
+        """Return the model with another gradient."""
+        return replace(self, gradient=gradient)
+
+
+def augment(columns: Tensor) -> Tensor:
+    """Return columns with a leading column of ones, of shape (n_columns + 1, n_samples)."""
+    return torch.cat([torch.ones_like(columns[:1]), columns])
+
+
+def gram(rows: RowSource) -> Tensor:
+    """Return the weighted Gram matrix of the augmented columns, in float64.
+
+    Returns
+    -------
+    Tensor of shape (n_columns + 1, n_columns + 1)
+    """
+
+    def function(block: Block) -> tuple[Tensor]:
+        columns = augment(block.columns)
+        return (((columns * block.weight) @ columns.T).double(),)
+
+    return rows.reduce(function)[0]
+
+
+def variances(matrix: Tensor) -> Tensor:
+    """Return each column's variance from a Gram matrix; exactly 0 for constant columns.
+
+    Returns
+    -------
+    Tensor of shape (n_columns,)
+    """
+    mean = matrix[0, 1:] / matrix[0, 0]
+    square = matrix.diagonal()[1:] / matrix[0, 0]
+    variance = square - mean.square()
+    return torch.where(variance > _CONSTANT * square, variance, 0.0)
+
+
+def penalty(matrix: Tensor, alpha: float) -> Tensor:
+    """Return the diagonal of the ridge penalty on the augmented columns.
+
+    Constant columns get one that sends their weights to zero: they are the intercept's business,
+    and without it the objective would not have one minimum.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n_columns + 1, n_columns + 1)
+        A `gram`.
+    alpha : float
+
+    Returns
+    -------
+    Tensor of shape (n_columns + 1,)
+    """
+    variance = variances(matrix)
+    of_columns = torch.where(variance > 0, alpha * variance, matrix[0, 0])
+    return torch.cat([variance.new_zeros(1), of_columns])
+
+
+def mean_loss(rows: RowSource, network: Network, loss: Loss) -> float:
+    """Return the weighted mean loss of a network whose columns the rows hold."""
+
+    def function(block: Block) -> tuple[Tensor]:
+        value = loss.value(network.output(block.columns), block.target)
+        return ((value * block.weight).sum().double(),)
+
+    return float(rows.reduce(function)[0]) / rows.total_weight
+
+
+def coefficients(network: Network) -> Tensor:
+    """Return ``[b, W]'`` in float64, of shape (n_columns + 1, n_outputs)."""
+    return torch.cat([network.bias[:, None], network.weight], dim=1).T.double()
+
+
+def with_coefficients(network: Network, beta: Tensor) -> Network:
+    """Return the network with the head ``beta`` of shape (n_columns + 1, n_outputs)."""
+    beta = beta.to(network.weight.dtype)
+    return replace(network, weight=beta[1:].T.contiguous(), bias=beta[0].contiguous())
+
+
+def fit_head(
+    rows: RowSource,
+    network: Network,
+    loss: Loss,
+    alpha: float,
+    plain: Tensor,
+    *,
+    n_steps: int = 15,
+) -> tuple[Network, Curvature]:
+    """Minimise the objective over the head, starting from the present one.
+
+    Squared error takes the one step that solves it. Losses with a bound on their curvature take
+    accelerated steps on one factorisation (Nesterov's, restarted when the objective rises). Others
+    take damped Newton steps.
+
+    Parameters
+    ----------
+    rows : RowSource
+        Holding the columns of the network.
+    network : Network
+    loss : Loss
+    alpha : float
+        Ridge penalty.
+    plain : Tensor of shape (n_columns + 1, n_columns + 1)
+        `gram` of the rows.
+    n_steps : int, default=15
+        At most so many steps; fewer if the objective has settled.
+
+    Returns
+    -------
+    network : Network
+    curvature : Curvature
+        At the returned head.
+    """
+    ridge = penalty(plain, alpha)
+    if loss.bound is None:
+        return _newton(rows, network, loss, ridge, plain, n_steps)
+    fixed = _factorise(loss.bound * plain, ridge)
+    if not loss.known_scale:
+        n_steps = 1
+    beta = ahead = coefficients(network)
+    momentum = 1.0
+    value = float("inf")
+    for _ in range(n_steps):
+        current, gradient = _evaluate(rows, with_coefficients(network, ahead), loss, ridge)
+        if current > value:
+            # The momentum overshot: start again from the last point, with a plain step.
+            ahead, momentum, value = beta, 1.0, float("inf")
+            continue
+        move = fixed.inverse @ gradient
+        settled = 0.5 * float((gradient * move).sum()) <= 1e-7 * abs(current)
+        new = ahead + move
+        faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum * momentum) ** 0.5)
+        ahead = new + ((momentum - 1.0) / faster) * (new - beta)
+        beta, momentum, value = new, faster, current
+        if settled:
+            break
+    network = with_coefficients(network, beta)
+    if n_steps == 1:
+        # One step solves the problem.
+        return network, fixed.with_gradient(torch.zeros_like(beta))
+    return network, fixed.with_gradient(_evaluate(rows, network, loss, ridge)[1])
+
+
+def _newton(
+    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, plain: Tensor, n_steps: int
+) -> tuple[Network, Curvature]:
+    """Take damped Newton steps until the expected gain is negligible."""
+    beta = coefficients(network)
+    current, gradient = _evaluate(rows, network, loss, ridge)
+    for _ in range(n_steps):
+        model = _model(rows, network, loss, ridge, gradient, plain)
+        move = model.inverse @ gradient
+        expected = 0.5 * float((gradient * move).sum())
+        if expected <= 1e-6 * current:
+            return network, model
+        size = 1.0
+        for _ in range(12):
+            trial = with_coefficients(network, beta + size * move)
+            value, slope = _evaluate(rows, trial, loss, ridge)
+            if value < current - 1e-4 * size * expected:
+                break
+            size *= 0.5
+        else:
+            return network, model
+        network, beta, current, gradient = trial, coefficients(trial), value, slope
+    return network, _model(rows, network, loss, ridge, gradient, plain)
+
+
+def choose_alpha(
+    model: Curvature,
+    network: Network,
+    deviation: Tensor,
+    summed_loss: float,
+    total_weight: float,
+) -> float:
+    r"""Choose the ridge penalty by generalised cross-validation along the path.
+
+    The sum of squares :math:`D(\alpha)` of the head that is optimal for :math:`\alpha` is weighed
+    against the degrees of freedom :math:`d(\alpha)` of that head, :math:`D / (1 - 2 d / n)^2` [1]_.
+    Counting each degree of freedom twice guards against the under-smoothing that plain GCV is known
+    for in small samples [2]_, the more so as nodes are selected.
+
+    Parameters
+    ----------
+    model : Curvature
+        At a head whose intercept is optimal.
+    network : Network
+    deviation : Tensor of shape (n_columns,)
+        Standard deviations of the columns.
+    summed_loss : float
+        At the head, without penalty.
+    total_weight : float
+
+    Returns
+    -------
+    float
+        One of ``ALPHAS``.
+
+    References
+    ----------
+    .. [1] G. H. Golub, M. Heath and G. Wahba, "Generalized cross-validation as a method for
+       choosing a good ridge parameter", Technometrics 21, 1979.
+    .. [2] Y.-J. Kim and C. Gu, "Smoothing spline Gaussian regression: more scalable computation via
+       efficient approximation", Journal of the Royal Statistical Society B 66, 2004.
+    """
+    # Standardised columns, the intercept eliminated.
+    unit = torch.where(deviation > 0, deviation, torch.inf).reciprocal()
+    full = model.matrix - torch.diag(model.ridge)
+    centred = full[1:, 1:] - torch.outer(full[1:, 0], full[0, 1:]) / full[0, 0]
+    centred = centred * unit[:, None] * unit
+    beta = coefficients(network)[1:] * deviation[:, None]
+    slope = (model.gradient + model.ridge[:, None] * coefficients(network))[1:] * unit[:, None]
+    slope = slope + centred @ beta
+    values, vectors = torch.linalg.eigh(centred)
+    values = values.clamp(min=0.0)
+    squares = (vectors.T @ slope).square().sum(dim=1)
+    empty = 2.0 * summed_loss + float((2.0 * beta * slope - beta * (centred @ beta)).sum())
+    best, chosen = float("inf"), ALPHAS[-1]
+    for alpha in ALPHAS:
+        shrunk = 1.0 / (values + alpha)
+        deviance = empty - float(((2.0 - values * shrunk) * shrunk * squares).sum())
+        degrees = 2.0 * (1.0 + float((values * shrunk).sum()))
+        if degrees < 0.9 * total_weight:
+            criterion = deviance / (1.0 - degrees / total_weight) ** 2
+        else:
+            continue  # hardly a degree of freedom is left
+        if criterion < best:
+            best, chosen = criterion, alpha
+    return chosen
+
+
+def quadratic_model(
+    rows: RowSource, network: Network, loss: Loss, alpha: float, plain: Tensor | None = None
+) -> Curvature:
+    """Compute the quadratic model of the objective at the network's head.
+
+    Parameters
+    ----------
+    rows : RowSource
+        Holding the columns of the network.
+    network : Network
+    loss : Loss
+    alpha : float
+        Ridge penalty on these rows.
+    plain : Tensor of shape (n_columns + 1, n_columns + 1), default=None
+        `gram` of the rows; computed if None.
+    """
+    plain = gram(rows) if plain is None else plain
+    ridge = penalty(plain, alpha)
+    return _model(rows, network, loss, ridge, _evaluate(rows, network, loss, ridge)[1], plain)
+
+
+def objective(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> float:
+    """Return the penalised summed loss."""
+    return _evaluate(rows, network, loss, ridge)[0]
+
+
+def extend_gram(rows: RowSource, plain: Tensor) -> Tensor:
+    """Return the Gram matrix of rows that have got columns since it was computed."""
+    n_old = len(plain) - 1
+
+    def function(block: Block) -> tuple[Tensor]:
+        new = block.columns[n_old:] * block.weight
+        return ((augment(block.columns) @ new.T).double(),)
+
+    new = rows.reduce(function)[0]
+    return torch.cat([torch.cat([plain, new[: n_old + 1].T]), new], dim=1)
+
+
+def _model(
+    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, gradient: Tensor, plain: Tensor
+) -> Curvature:
+    """Return the quadratic model with a given penalty and gradient."""
+    if loss.bound is not None:
+        return _factorise(loss.bound * plain, ridge).with_gradient(gradient)
+
+    def function(block: Block) -> tuple[Tensor]:
+        columns = augment(block.columns)
+        weight = block.weight * loss.curvature(network.output(block.columns))
+        return (((columns * weight) @ columns.T).double(),)
+
+    return _factorise(rows.reduce(function)[0], ridge).with_gradient(gradient)
+
+
+def _evaluate(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> tuple[float, Tensor]:
+    """Return the objective and its negative gradient, of shape (n_columns + 1, n_outputs)."""
+
+    def function(block: Block) -> tuple[Tensor, Tensor]:
+        output = network.output(block.columns)
+        residual = loss.residual(output, block.target) * block.weight
+        slope = torch.cat([residual.sum(dim=1)[None], block.columns @ residual.T])
+        value = (loss.value(output, block.target) * block.weight).sum()
+        return value.double(), slope.double()
+
+    value, slope = rows.reduce(function)
+    beta = coefficients(network)
+    objective = float(value) + 0.5 * float((ridge[:, None] * beta.square()).sum())
+    return objective, slope - ridge[:, None] * beta
+
+
+def _factorise(unpenalised: Tensor, ridge: Tensor) -> Curvature:
+    """Invert the penalised curvature, by Cholesky or, where it is singular, by eigenvalues."""
+    matrix = unpenalised + torch.diag(ridge)
+    # Unit diagonal: columns of any scale, and exact zeros for constant columns' rows.
+    diagonal = matrix.diagonal()
+    unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+    scaled = matrix * unit[:, None] * unit
+    factor, failed = torch.linalg.cholesky_ex(scaled)
+    if int(failed) or float(factor.diagonal().min()) < 1e-5:
+        values, vectors = torch.linalg.eigh(scaled)
+        keep = values > 1e-10 * values[-1]
+        inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
+        half = inverse_root[:, None] * vectors.T * unit
+    else:
+        identity = torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
+        half = torch.linalg.solve_triangular(factor, identity, upper=False) * unit
+    inverse = half.T @ half
+    degrees = float((inverse * unpenalised).sum())
+    return Curvature(matrix, inverse, half, torch.zeros_like(matrix[:, :0]), ridge, degrees)

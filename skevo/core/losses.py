@@ -1,0 +1,163 @@
+r"""Losses: value, negative gradient and curvature with respect to the output.
+
+The exact solver asks a loss for a quadratic model of itself around the present output,
+:math:`\ell(\eta + d) \approx \ell(\eta) - r d + h d^2 / 2`, with the residual
+:math:`r = -\partial\ell/\partial\eta` and a curvature :math:`h`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
+
+
+@dataclass(frozen=True)
+class Loss(ABC):
+    """What the engine asks of a loss; outputs and targets have shape (n_outputs, n_samples).
+
+    Attributes
+    ----------
+    bound : float or None
+        A number that the curvature nowhere exceeds, for losses that are solved with that fixed
+        bound; None for those whose curvature is computed anew at each step.
+    known_scale : bool
+        Whether the loss is a negative log-likelihood, whose noise has a known size.
+    """
+
+    bound: ClassVar[float | None] = 1.0
+    known_scale: ClassVar[bool] = False
+
+    @abstractmethod
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+
+    @abstractmethod
+    def residual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the negative gradient, of shape (n_outputs, n_samples)."""
+
+    def curvature(self, output: Tensor) -> Tensor:
+        """Return the curvature of each sample, of shape (n_samples,), or the bound on it."""
+        return torch.full_like(output[0], self.bound or 1.0)
+
+    def reported(self, value: float, n_outputs: int) -> float:
+        """Return a mean loss as users read it."""
+        return value
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Half the squared error, summed over outputs; its quadratic model is exact."""
+
+    def reported(self, value: float, n_outputs: int) -> float:
+        """Return the mean squared error, averaged over outputs."""
+        return 2.0 * value / n_outputs
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample."""
+        return 0.5 * (target - output).square().sum(dim=0)
+
+    def residual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the negative gradient."""
+        return target - output
+
+
+@dataclass(frozen=True)
+class LogLoss(Loss):
+    """Negative log-likelihood of a binary target in {0, 1}; the output is the log-odds."""
+
+    bound: ClassVar[float | None] = None
+    known_scale: ClassVar[bool] = True
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample."""
+        return (functional.softplus(output) - target * output).sum(dim=0)
+
+    def residual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the negative gradient."""
+        return target - torch.sigmoid(output)
+
+    def curvature(self, output: Tensor) -> Tensor:
+        """Return the curvature, the variance of the target."""
+        probability = torch.sigmoid(output[0])
+        return probability * (1.0 - probability)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Negative log-likelihood of a one-hot target under the softmax of the outputs.
+
+    The curvature matrix over outputs never exceeds (I - 11'/C)/2, hence I/2 [1]_.
+
+    References
+    ----------
+    .. [1] D. Böhning, "Multinomial logistic regression algorithm", Annals of the Institute of
+       Statistical Mathematics 44, 1992.
+    """
+
+    bound: ClassVar[float | None] = 0.5
+    known_scale: ClassVar[bool] = True
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample."""
+        return torch.logsumexp(output, dim=0) - (target * output).sum(dim=0)
+
+    def residual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the negative gradient."""
+        return target - torch.softmax(output, dim=0)
+
+
+@dataclass(frozen=True)
+class TorchLoss(Loss):
+    """Any torch loss of (prediction, target), sample by sample.
+
+    Candidates are ranked as if its curvature were 1.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(prediction, target)`` of tensors of shape (n_samples, n_outputs), or (n_samples,)
+        for one output. It returns one value per sample, or a scalar, the mean over samples.
+    shift, scale : Tensor of shape (n_outputs, 1)
+        Predictions and targets are given to the function as ``shift + scale * value``: in the
+        user's units, while the network works in standardised ones.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    shift: Tensor
+    scale: Tensor
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample."""
+        prediction = (self.shift + self.scale * output).T
+        truth = (self.shift + self.scale * target).T
+        if prediction.shape[1] == 1:
+            prediction, truth = prediction[:, 0], truth[:, 0]
+        result = self.function(prediction, truth)
+        if not isinstance(result, Tensor):
+            raise TypeError(f"loss must return a tensor, got {type(result).__name__}.")
+        if result.ndim == 0:
+            # The function averages over samples: call it on one sample at a time, vectorised.
+            result = torch.func.vmap(lambda p, t: self.function(p[None], t[None]))(
+                prediction, truth
+            )
+        if result.shape[0] != len(prediction):
+            raise ValueError(
+                "loss must return a scalar or one value per sample, got a tensor of shape "
+                f"{tuple(result.shape)} for {len(prediction)} samples."
+            )
+        return result.reshape(len(prediction), -1).sum(dim=1)
+
+    def residual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the negative gradient."""
+        with torch.enable_grad():
+            output = output.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.value(output, target).sum(), output)
+        return -gradient

@@ -1,0 +1,244 @@
+"""The grown network: a frozen record that is evaluated, pickled and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .evaluation import evaluate
+from .operators import Operator
+from .topology import CONSTANT, Index, Topology
+
+__all__ = ["Network", "Nodes", "merge"]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes that a network does not have (yet): candidates, or those being grown.
+
+    Attributes
+    ----------
+    operator, left, right : ndarray of shape (n,)
+        As in `Topology`; the operands are columns of the network they are proposed for.
+    constant : Tensor of shape (n,)
+        Read where an operand is a constant.
+    scale : Tensor of shape (n,)
+        What each column is divided by.
+    """
+
+    operator: Index
+    left: Index
+    right: Index
+    constant: Tensor
+    scale: Tensor
+
+    def __len__(self) -> int:
+        return len(self.operator)
+
+    def take(self, index: ArrayLike) -> Nodes:
+        """Return some of the nodes."""
+        index = np.asarray(index, dtype=np.int64)
+        at = torch.as_tensor(index, device=self.constant.device)
+        return Nodes(
+            self.operator[index],
+            self.left[index],
+            self.right[index],
+            self.constant[at],
+            self.scale[at],
+        )
+
+
+@dataclass(frozen=True)
+class Network:
+    r"""A topology with its numbers: everything that defines the function computed.
+
+    .. math:: \eta(x) = W \, [x, z_1(x), ..., z_m(x)] + b
+
+    Attributes
+    ----------
+    operators : tuple of Operator
+    topology : Topology
+    constants : Tensor of shape (n_nodes,)
+    scale : Tensor of shape (n_nodes,)
+        Frozen statistics of the training rows that the nodes are divided by.
+    weight : Tensor of shape (n_outputs, n_columns)
+    bias : Tensor of shape (n_outputs,)
+    """
+
+    operators: tuple[Operator, ...]
+    topology: Topology
+    constants: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def linear(
+        cls,
+        operators: Sequence[Operator],
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Network:
+        """Return the network without nodes whose head is zero."""
+        none = torch.empty(0, device=device, dtype=dtype)
+        return cls(
+            tuple(operators),
+            Topology.empty(n_inputs),
+            none,
+            none,
+            torch.zeros(n_outputs, n_inputs, device=device, dtype=dtype),
+            torch.zeros(n_outputs, device=device, dtype=dtype),
+        )
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return self.topology.n_nodes
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained values: constants that are read, head weights and biases."""
+        topology = self.topology
+        constants = ((topology.left == CONSTANT) | (topology.right == CONSTANT)).sum()
+        return int(constants) + self.weight.numel() + self.bias.numel()
+
+    def columns(self, inputs: Tensor) -> Tensor:
+        """Compute all columns.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_inputs, n_samples)
+
+        Returns
+        -------
+        Tensor of shape (n_columns, n_samples)
+        """
+        return evaluate(self.operators, self.topology, self.constants, self.scale, inputs)
+
+    def output(self, columns: Tensor) -> Tensor:
+        """Apply the head.
+
+        Parameters
+        ----------
+        columns : Tensor of shape (n_columns, n_samples)
+
+        Returns
+        -------
+        Tensor of shape (n_outputs, n_samples)
+        """
+        return torch.addmm(self.bias[:, None], self.weight, columns)
+
+    def predict(self, x: Tensor, block_size: int = 4096) -> Tensor:
+        """Evaluate the network on rows, block by block.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_inputs)
+        block_size : int, default=4096
+            Rows that are in memory with all their columns at a time.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_outputs)
+        """
+        result = self.weight.new_empty(len(x), len(self.bias))
+        for start in range(0, len(x), block_size):
+            block = x[start : start + block_size].T.contiguous().to(self.weight)
+            result[start : start + block_size] = self.output(self.columns(block)).T
+        return result
+
+    def grow(self, nodes: Nodes) -> Network:
+        """Return the network with nodes added, their head weights zero."""
+        weight = self.weight
+        return replace(
+            self,
+            topology=self.topology.append(nodes.operator, nodes.left, nodes.right),
+            constants=torch.cat([self.constants, nodes.constant]),
+            scale=torch.cat([self.scale, nodes.scale]),
+            weight=torch.cat([weight, weight.new_zeros(len(weight), len(nodes))], dim=1),
+        )
+
+    def prune(self, nodes: Sequence[int] | Index) -> Network:
+        """Return the network without some nodes; see `Topology.prune`."""
+        topology, kept = self.topology.prune(nodes)
+        at = torch.as_tensor(kept, device=self.weight.device)
+        inputs = torch.arange(topology.n_inputs, device=self.weight.device)
+        return replace(
+            self,
+            topology=topology,
+            constants=self.constants[at],
+            scale=self.scale[at],
+            weight=self.weight[:, torch.cat([inputs, topology.n_inputs + at])],
+        )
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Network:
+        """Return the network on another device or in another dtype."""
+        moved = {
+            name: getattr(self, name).to(device=device, dtype=dtype)
+            for name in ("constants", "scale", "weight", "bias")
+        }
+        return replace(self, **moved)
+
+
+def merge(networks: Sequence[Network]) -> Network:
+    """Merge networks into the one network that computes their mean output.
+
+    The mean of linear heads over several sets of nodes is a linear head over their union. Nodes
+    that occur in several networks, with equal constants and scales, occur once in the result, and
+    nodes are sorted by level and operator, so that the union needs no more calls than the deepest.
+
+    Parameters
+    ----------
+    networks : sequence of Network
+        With the same operators, inputs and number of outputs.
+
+    Returns
+    -------
+    Network
+    """
+    first = networks[0]
+    n_inputs = first.topology.n_inputs
+    weight = torch.zeros_like(first.weight[:, :n_inputs])
+    # Every distinct node, by (operator, operands, numbers); operands by their final keys.
+    number: dict[tuple[int, int, int, float, float], int] = {}
+    heads: list[Tensor] = []
+    for network in networks:
+        topology = network.topology
+        weight += network.weight[:, :n_inputs] / len(networks)
+        column = [*range(n_inputs), *([0] * topology.n_nodes), CONSTANT]
+        constants, scales = network.constants.tolist(), network.scale.tolist()
+        for node in range(topology.n_nodes):
+            left, right = column[topology.left[node]], column[topology.right[node]]
+            constant = constants[node] if CONSTANT in (left, right) else 0.0
+            key = (int(topology.operator[node]), left, right, constant, scales[node])
+            position = number.setdefault(key, len(number))
+            if position == len(heads):
+                heads.append(torch.zeros_like(first.bias))
+            heads[position] = heads[position] + network.weight[:, n_inputs + node] / len(networks)
+            column[n_inputs + node] = n_inputs + position
+    keys = list(number)
+    operator = np.array([key[0] for key in keys], dtype=np.int64)
+    left = np.array([key[1] for key in keys], dtype=np.int64)
+    right = np.array([key[2] for key in keys], dtype=np.int64)
+    union = Topology(n_inputs, operator, left, right)
+    order = np.concatenate([group.nodes for group in union.groups] or [operator])
+    moves = np.concatenate([np.arange(n_inputs), n_inputs + np.argsort(order), [CONSTANT]])
+    stacked = torch.stack(heads, dim=1) if heads else weight[:, :0]
+    return Network(
+        first.operators,
+        Topology(n_inputs, operator[order], moves[left[order]], moves[right[order]]),
+        first.constants.new_tensor([keys[node][3] for node in order]),
+        first.scale.new_tensor([keys[node][4] for node in order]),
+        torch.cat([weight, stacked[:, torch.as_tensor(order)]], dim=1),
+        torch.stack([network.bias for network in networks]).mean(dim=0),
+    )

@@ -1,0 +1,303 @@
+"""Operators: the elementary functions of two columns that a node can compute.
+
+An operator is elementwise, finite for every finite pair of operands, and differentiable almost
+everywhere by torch. None is "protected" by a value that is wrong: a division by (almost) zero is
+the one place where a mathematical definition has to be completed, and `div` says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "DEFAULT_OPERATORS",
+    "Operator",
+    "available_operators",
+    "get_operators",
+    "register_operator",
+]
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+# Denominators nearer to zero than this are moved to it; columns are scaled to unit spread.
+_SMALLEST_DENOMINATOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An elementwise function of two columns.
+
+    Parameters
+    ----------
+    name : str
+        The key in the registry.
+    function : callable
+        ``function(a, b)`` of two tensors of one shape returns a tensor of that shape. It must be a
+        module-level function for models that use it to be pickled.
+    text : str
+        A format string with the fields ``{a}`` and ``{b}``, used to print formulas.
+    commutative : bool
+        Whether ``function(a, b) == function(b, a)``; the search then proposes one of the two.
+    constant : {"right", "left", "none"}
+        The operand that may be a trainable constant among screened candidates. ``"none"`` marks
+        operators that a constant makes linear, so that the candidate would add nothing to the head.
+    location : {1, -1}
+        A candidate's constant is drawn as ``location * q`` with ``q`` a quantile of the other
+        operand, so that the function changes where the data are: 1 for functions of ``a - b``, -1
+        for functions of ``a + b``.
+    """
+
+    name: str
+    function: Function
+    text: str
+    commutative: bool = False
+    constant: Literal["right", "left", "none"] = "right"
+    location: int = 1
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Apply the function to two tensors that broadcast together."""
+        return self.function(a, b)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Registered operators travel by name when they are built in, whole otherwise: a model
+        # with a user's operator must load in a process that has not registered it.
+        if _BUILT_IN.get(self.name) is self:
+            return _built_in, (self.name,)
+        return Operator, (
+            self.name,
+            self.function,
+            self.text,
+            self.commutative,
+            self.constant,
+            self.location,
+        )
+
+
+def _div(a: Tensor, b: Tensor) -> Tensor:
+    away = b.abs().clamp(min=_SMALLEST_DENOMINATOR)
+    return a / torch.where(b < 0, -away, away)
+
+
+def _sin(a: Tensor, b: Tensor) -> Tensor:
+    return torch.sin(a + b)
+
+
+def _tanh(a: Tensor, b: Tensor) -> Tensor:
+    return torch.tanh(a + b)
+
+
+def _gauss(a: Tensor, b: Tensor) -> Tensor:
+    return torch.exp(-(a - b).square())
+
+
+def _step(a: Tensor, b: Tensor) -> Tensor:
+    return torch.sigmoid(4.0 * (a - b))
+
+
+def _steep(a: Tensor, b: Tensor) -> Tensor:
+    return torch.sigmoid(16.0 * (a - b))
+
+
+def _relu(a: Tensor, b: Tensor) -> Tensor:
+    return torch.relu(a - b)
+
+
+def _gate(a: Tensor, b: Tensor) -> Tensor:
+    return a * torch.sigmoid(4.0 * b)
+
+
+_BUILT_IN: dict[str, Operator] = {
+    operator.name: operator
+    for operator in (
+        Operator("add", torch.add, "({a} + {b})", commutative=True, constant="none"),
+        Operator("sub", torch.sub, "({a} - {b})", constant="none"),
+        Operator("mul", torch.mul, "({a} * {b})", commutative=True, constant="none"),
+        Operator("div", _div, "({a} / {b})", constant="left"),
+        Operator("max", torch.maximum, "max({a}, {b})", commutative=True),
+        Operator("min", torch.minimum, "min({a}, {b})", commutative=True),
+        Operator("tanh", _tanh, "tanh({a} + {b})", commutative=True, location=-1),
+        Operator("sin", _sin, "sin({a} + {b})", commutative=True, location=-1),
+        Operator("gauss", _gauss, "exp(-({a} - {b})^2)", commutative=True),
+        Operator("step", _step, "sigmoid(4 * ({a} - {b}))"),
+        Operator("steep", _steep, "sigmoid(16 * ({a} - {b}))"),
+        Operator("relu", _relu, "relu({a} - {b})"),
+        Operator("gate", _gate, "{a} * sigmoid(4 * {b})", constant="none"),
+    )
+}
+_REGISTRY: dict[str, Operator] = dict(_BUILT_IN)
+
+# Sums and differences of columns lie in the span of the head and gain nothing when screened.
+DEFAULT_OPERATORS = (
+    "mul", "div", "max", "min", "tanh", "sin", "gauss", "step", "steep", "relu", "gate",
+)  # fmt: skip
+
+
+def _built_in(name: str) -> Operator:
+    return _BUILT_IN[name]
+
+
+def available_operators() -> tuple[str, ...]:
+    """Return the names of all registered operators."""
+    return tuple(_REGISTRY)
+
+
+def get_operators(operators: Sequence[str | Operator]) -> tuple[Operator, ...]:
+    """Look operators up by name; `Operator` records pass through.
+
+    Parameters
+    ----------
+    operators : sequence of str or Operator
+        Names in the registry, or records.
+
+    Returns
+    -------
+    tuple of Operator
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, a name is given twice, or the sequence is empty.
+    """
+    if isinstance(operators, (str, Operator)):
+        operators = (operators,)
+    found = []
+    for item in operators:
+        if isinstance(item, Operator):
+            found.append(item)
+        elif item in _REGISTRY:
+            found.append(_REGISTRY[item])
+        else:
+            raise ValueError(
+                f"Unknown operator {item!r}; available are {', '.join(_REGISTRY)}. "
+                "Add one with skevo.register_operator."
+            )
+    names = [operator.name for operator in found]
+    if not names:
+        raise ValueError("operators must name at least one operator, got an empty sequence.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"operators must be distinct, got {names}.")
+    return tuple(found)
+
+
+def register_operator(
+    name: str,
+    function: Function,
+    text: str | None = None,
+    *,
+    commutative: bool = False,
+    constant: Literal["right", "left", "none"] = "right",
+    location: int = 1,
+    overwrite: bool = False,
+) -> Operator:
+    """Make a torch function of two columns available as an operator.
+
+    The function is tried on zeros, negative, tiny and large values, in float32 and float64, and on
+    several shapes. It must be elementwise and finite everywhere: the columns of new rows can take
+    any value.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier, the key in the registry.
+    function : callable
+        ``function(a, b)`` of two tensors of one shape; see `Operator`.
+    text : str, default=None
+        Format string with ``{a}`` and ``{b}``; ``"name({a}, {b})"`` if None.
+    commutative : bool, default=False
+        Whether the operands may be exchanged.
+    constant : {"right", "left", "none"}, default="right"
+        The operand that may be a trainable constant; see `Operator`.
+    location : {1, -1}, default=1
+        Sign of the constants that are tried; see `Operator`.
+    overwrite : bool, default=False
+        Whether a registered operator of that name may be replaced. Built-in ones never are.
+
+    Returns
+    -------
+    Operator
+        The registered record, which can be passed in ``operators`` too.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken or no identifier, the text lacks an operand, or the function fails on
+        the trial values: raises, changes the shape or dtype, is not finite, depends on other rows,
+        or is not commutative though declared so.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skevo import register_operator
+    >>> hypot = register_operator("hypot", torch.hypot, "hypot({a}, {b})", commutative=True)
+    >>> hypot(torch.tensor([3.0]), torch.tensor([4.0]))
+    tensor([5.])
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name must be a Python identifier, got {name!r}.")
+    if name in _BUILT_IN or (name in _REGISTRY and not overwrite):
+        raise ValueError(f"Operator {name!r} is already registered.")
+    if text is None:
+        text = name + "({a}, {b})"
+    if "{a}" not in text or "{b}" not in text:
+        raise ValueError(f"text must contain {{a}} and {{b}}, got {text!r}.")
+    if constant not in ("right", "left", "none"):
+        raise ValueError(f"constant must be 'right', 'left' or 'none', got {constant!r}.")
+    if location not in (1, -1):
+        raise ValueError(f"location must be 1 or -1, got {location!r}.")
+    operator = Operator(name, function, text, commutative, constant, location)
+    _try(operator)
+    _REGISTRY[name] = operator
+    return operator
+
+
+def _try(operator: Operator) -> None:
+    """Raise ValueError unless the operator is elementwise and finite on trial values."""
+    values = [0.0, -0.0, 1e-30, -1e-30, 0.5, -0.5, 1.0, -1.0, 3.7, -12.0, 1e3, -1e3, 1e6, -1e6]
+    for dtype in (torch.float32, torch.float64):
+        points = torch.tensor(values, dtype=dtype)
+        a = points.repeat_interleave(len(values))
+        b = points.repeat(len(values))
+        result = _call(operator, a, b)
+        if not torch.isfinite(result).all():
+            bad = int((~torch.isfinite(result)).nonzero()[0, 0])
+            raise ValueError(
+                f"Operator {operator.name!r} must be finite everywhere, but gives "
+                f"{float(result[bad])} for a={float(a[bad])}, b={float(b[bad])}."
+            )
+        # Elementwise: neither the other rows, nor their order, nor the shape may matter.
+        one_by_one = torch.cat([_call(operator, a[i : i + 1], b[i : i + 1]) for i in range(len(a))])
+        side = len(values)
+        square = _call(operator, a.reshape(side, side), b.reshape(side, side)).flatten()
+        empty = _call(operator, a[:0], b[:0])
+        for other in (one_by_one, square, _call(operator, a.flip(0), b.flip(0)).flip(0)):
+            if not torch.allclose(result, other, rtol=1e-5, atol=1e-6) or len(empty):
+                raise ValueError(
+                    f"Operator {operator.name!r} must be elementwise, but its result depends on "
+                    "the other rows or on the shape."
+                )
+        if operator.commutative and not torch.allclose(
+            result, _call(operator, b, a), rtol=1e-5, atol=1e-6
+        ):
+            raise ValueError(f"Operator {operator.name!r} is not commutative, but declared so.")
+
+
+def _call(operator: Operator, a: Tensor, b: Tensor) -> Tensor:
+    """Apply an operator under trial and check what comes back."""
+    try:
+        result = operator(a, b)
+    except Exception as error:
+        raise ValueError(
+            f"Operator {operator.name!r} failed on tensors of shape {tuple(a.shape)} and "
+            f"{a.dtype}: {error}"
+        ) from error
+    if not isinstance(result, Tensor) or result.shape != a.shape or result.dtype != a.dtype:
+        raise ValueError(
+            f"Operator {operator.name!r} must return a tensor of the operands' shape "
+            f"{tuple(a.shape)} and dtype {a.dtype}."
+        )
+    return result

@@ -1,0 +1,173 @@
+"""Row sources: where the engine's rows live, and how it reaches them.
+
+The engine never loops over rows. It hands a function of one block to `RowSource.reduce` and gets
+the sum of what the function returned for all blocks: Gram matrices, cross moments, gradients,
+losses. Whatever is additive over rows can be had this way from memory, a file, or a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .network import Network, Nodes
+from .topology import CONSTANT, Index
+
+__all__ = ["Block", "MemoryRows", "RowSource", "node_columns"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a source.
+
+    Attributes
+    ----------
+    columns : Tensor of shape (n_columns, n)
+        Inputs and nodes of the current network.
+    target : Tensor of shape (n_outputs, n)
+    weight : Tensor of shape (n,)
+    """
+
+    columns: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+Sums = tuple[Tensor, ...]
+
+
+class RowSource(Protocol):
+    """Rows with the columns of one network, reached through sums over blocks."""
+
+    total_weight: float
+
+    def reduce(self, function: Callable[[Block], Sums]) -> Sums:
+        """Return the sum over blocks of each tensor that ``function(block)`` returns."""
+        ...
+
+    def assign(self, network: Network) -> None:
+        """Make the columns those of a network."""
+        ...
+
+    def grow(self, network: Network, nodes: Nodes) -> None:
+        """Add the columns of nodes that are about to join the network."""
+        ...
+
+    def prune(self, kept: Index) -> None:
+        """Keep the columns of some nodes only."""
+        ...
+
+
+class MemoryRows:
+    """Rows in memory, with the node columns cached.
+
+    Parameters
+    ----------
+    inputs : Tensor of shape (n_inputs, n_samples)
+    target : Tensor of shape (n_outputs, n_samples)
+    weight : Tensor of shape (n_samples,)
+    block_size : int, default=4096
+        Rows that are reduced at a time.
+    """
+
+    def __init__(
+        self, inputs: Tensor, target: Tensor, weight: Tensor, block_size: int = 4096
+    ) -> None:
+        self.target = target
+        self.weight = weight
+        self.block_size = block_size
+        self.total_weight = float(weight.sum())
+        self.n_inputs, self.n_rows = inputs.shape
+        self._used = self.n_inputs
+        self._cache = inputs.new_empty(self.n_inputs + 16, self.n_rows)
+        self._cache[: self.n_inputs] = inputs
+
+    @property
+    def columns(self) -> Tensor:
+        """Cached columns, of shape (n_columns, n_samples)."""
+        return self._cache[: self._used]
+
+    def reduce(self, function: Callable[[Block], Sums]) -> Sums:
+        """Return the sum over blocks of each tensor that ``function(block)`` returns."""
+        total: Sums | None = None
+        for start in range(0, max(self.n_rows, 1), self.block_size):
+            rows = slice(start, start + self.block_size)
+            part = function(Block(self.columns[:, rows], self.target[:, rows], self.weight[rows]))
+            total = (
+                part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+            )
+        assert total is not None
+        return total
+
+    def assign(self, network: Network) -> None:
+        """Make the columns those of a network."""
+        self._reserve(network.topology.n_columns)
+        self._used = network.topology.n_columns
+        for start in range(0, self.n_rows, self.block_size):
+            rows = slice(start, start + self.block_size)
+            self._cache[: self._used, rows] = network.columns(self._cache[: self.n_inputs, rows])
+
+    def grow(self, network: Network, nodes: Nodes) -> None:
+        """Add the columns of nodes that are about to join the network."""
+        self._reserve(self._used + len(nodes))
+        for start in range(0, self.n_rows, self.block_size):
+            rows = slice(start, start + self.block_size)
+            self._cache[self._used : self._used + len(nodes), rows] = node_columns(
+                network, nodes, self.columns[:, rows]
+            )
+        self._used += len(nodes)
+
+    def prune(self, kept: Index) -> None:
+        """Keep the columns of some nodes only."""
+        moved = torch.as_tensor(self.n_inputs + kept, device=self._cache.device)
+        self._cache[self.n_inputs : self.n_inputs + len(kept)] = self._cache[moved]
+        self._used = self.n_inputs + len(kept)
+
+    def _reserve(self, n_columns: int) -> None:
+        """Enlarge the cache so that it holds so many columns."""
+        if n_columns > len(self._cache):
+            larger = self._cache.new_empty(max(n_columns, 3 * len(self._cache) // 2), self.n_rows)
+            larger[: self._used] = self.columns
+            self._cache = larger
+
+
+def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
+    """Compute the columns of nodes whose operands are columns of the network.
+
+    Parameters
+    ----------
+    network : Network
+        Gives the operators.
+    nodes : Nodes
+        That read the network's columns, not each other.
+    columns : Tensor of shape (n_columns, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_new, n_samples)
+    """
+    left = _operands(nodes.left, nodes.constant, columns)
+    right = _operands(nodes.right, nodes.constant, columns)
+    # Runs of one operator: a screened pool is sorted, a handful of picks is short.
+    starts = np.flatnonzero(np.diff(nodes.operator, prepend=-1)).tolist()
+    stops = [*starts[1:], len(nodes)]
+    result = torch.empty_like(left)
+    for start, stop in zip(starts, stops, strict=True):
+        operator = network.operators[nodes.operator[start]]
+        result[start:stop] = operator(left[start:stop], right[start:stop])
+    return result.div_(nodes.scale[:, None])
+
+
+def _operands(operand: Index, constant: Tensor, columns: Tensor) -> Tensor:
+    """Gather the columns that nodes read on one side, or spread their constants."""
+    gathered = columns[torch.as_tensor(operand, device=columns.device).clamp(min=0)]
+    spread = np.flatnonzero(operand == CONSTANT)
+    if len(spread):
+        at = torch.as_tensor(spread, device=columns.device)
+        gathered[at] = constant[at, None]
+    return gathered

@@ -1,0 +1,255 @@
+"""Topology: which operator each node applies to which operands.
+
+Columns are numbered inputs first, then nodes: column ``j < n_inputs`` is an input, column
+``n_inputs + k`` is node ``k``. A node reads earlier columns only, so the numbering is already a
+topological order. No values live here: constants, scales and head weights are kept beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["CONSTANT", "Group", "Topology"]
+
+Index = NDArray[np.int64]
+
+# The operand that stands for a trainable constant.
+CONSTANT = -1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes of one level and operator that are computed in one call.
+
+    Attributes
+    ----------
+    operator : int
+        The operator's code.
+    nodes : ndarray of shape (n,)
+        Numbers of the nodes.
+    left, right : ndarray of shape (n,) or None
+        Columns that are read; None if that operand is each node's constant.
+    """
+
+    operator: int
+    nodes: Index
+    left: Index | None
+    right: Index | None
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """Frozen wiring of a network's nodes.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of input columns.
+    operator : array-like of shape (n_nodes,)
+        Codes, positions in the network's tuple of operators.
+    left, right : array-like of shape (n_nodes,)
+        Operands: a column's number, or ``CONSTANT`` (-1). Never both constants.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not describe a valid topology.
+    """
+
+    n_inputs: int
+    operator: Index
+    left: Index
+    right: Index
+
+    def __post_init__(self) -> None:
+        for name in ("operator", "left", "right"):
+            array = np.array(getattr(self, name), dtype=np.int64)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        shapes = (self.operator.shape, self.left.shape, self.right.shape)
+        if self.operator.ndim != 1 or len(set(shapes)) > 1:
+            raise ValueError(
+                f"operator, left and right must be one-dimensional and of one length, got {shapes}."
+            )
+        if self.n_inputs < 0:
+            raise ValueError(f"n_inputs must be >= 0, got {self.n_inputs}.")
+        if (self.operator < 0).any():
+            raise ValueError("operator codes must be >= 0.")
+        own_column = self.n_inputs + np.arange(self.n_nodes)
+        for side, operand in (("left", self.left), ("right", self.right)):
+            wrong = (operand < CONSTANT) | (operand >= own_column)
+            if wrong.any():
+                node = int(wrong.argmax())
+                raise ValueError(
+                    f"The {side} operand of node {node} must be {CONSTANT} (a constant) or "
+                    f"a column before its own, {int(own_column[node])}, got {int(operand[node])}."
+                )
+        both = (self.left == CONSTANT) & (self.right == CONSTANT)
+        if both.any():
+            raise ValueError(f"Both operands of node {int(both.argmax())} are constants.")
+
+    @classmethod
+    def empty(cls, n_inputs: int) -> Topology:
+        """Return the topology without nodes."""
+        none = np.empty(0, dtype=np.int64)
+        return cls(n_inputs, none, none, none)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Topology)
+            and self.n_inputs == other.n_inputs
+            and np.array_equal(self.operator, other.operator)
+            and np.array_equal(self.left, other.left)
+            and np.array_equal(self.right, other.right)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.n_inputs, self.operator.tobytes(), self.left.tobytes()))
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.operator)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of input columns and nodes together."""
+        return self.n_inputs + self.n_nodes
+
+    @cached_property
+    def use(self) -> Index:
+        """How often each column is an operand, of shape (n_columns,)."""
+        operands = np.concatenate([self.left, self.right])
+        return np.bincount(operands[operands >= 0], minlength=self.n_columns)
+
+    @cached_property
+    def leaves(self) -> NDArray[np.bool_]:
+        """Whether no other node reads a node, of shape (n_nodes,)."""
+        return self.use[self.n_inputs :] == 0
+
+    @cached_property
+    def levels(self) -> Index:
+        """Length of the longest path from an input or constant, of shape (n_nodes,); >= 1."""
+        levels: list[int] = [0] * (
+            self.n_columns + 1
+        )  # the last is the constant's, read through index -1
+        left, right = self.left.tolist(), self.right.tolist()
+        for node, (a, b) in enumerate(zip(left, right, strict=True)):
+            levels[self.n_inputs + node] = 1 + max(levels[a], levels[b])
+        return np.array(levels[self.n_inputs : -1], dtype=np.int64)
+
+    @property
+    def depth(self) -> int:
+        """The highest level, 0 without nodes."""
+        return int(self.levels.max(initial=0))
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Nodes that can be computed together, in an order that respects the wiring."""
+        return group_nodes(self.levels, self.operator, self.left, self.right)
+
+    def append(self, operator: ArrayLike, left: ArrayLike, right: ArrayLike) -> Topology:
+        """Return the topology with nodes added behind the present ones.
+
+        Parameters
+        ----------
+        operator, left, right : array-like of shape (n_new,)
+            As in the constructor; new nodes may read earlier new nodes.
+        """
+        return Topology(
+            self.n_inputs,
+            np.concatenate([self.operator, np.atleast_1d(operator)]),
+            np.concatenate([self.left, np.atleast_1d(left)]),
+            np.concatenate([self.right, np.atleast_1d(right)]),
+        )
+
+    def prune(self, nodes: Sequence[int] | Index) -> tuple[Topology, Index]:
+        """Return the topology without some nodes, and the nodes that were kept.
+
+        Parameters
+        ----------
+        nodes : sequence of int
+            Numbers of the nodes to remove. Whoever reads one of them has to be removed too.
+
+        Returns
+        -------
+        topology : Topology
+        kept : ndarray of shape (n_kept,)
+            Old numbers of the remaining nodes.
+
+        Raises
+        ------
+        ValueError
+            If a node does not exist, or one that stays reads one that goes.
+        """
+        gone = np.zeros(self.n_nodes, dtype=bool)
+        index = np.asarray(nodes, dtype=np.int64).reshape(-1)
+        if ((index < 0) | (index >= self.n_nodes)).any():
+            raise ValueError(f"nodes must be in 0..{self.n_nodes - 1}, got {index.tolist()}.")
+        gone[index] = True
+        kept = np.flatnonzero(~gone)
+        # Where each column moves; the entry behind the last serves CONSTANT, which stays -1.
+        moves = np.full(self.n_columns + 1, CONSTANT, dtype=np.int64)
+        moves[: self.n_inputs] = np.arange(self.n_inputs)
+        moves[self.n_inputs + kept] = self.n_inputs + np.arange(len(kept))
+        left, right = moves[self.left[kept]], moves[self.right[kept]]
+        orphan = (left != self.left[kept]) & (left == CONSTANT)
+        orphan |= (right != self.right[kept]) & (right == CONSTANT)
+        if orphan.any():
+            raise ValueError(
+                f"Node {int(kept[orphan.argmax()])} reads a node that is to be removed; "
+                "only leaves can go."
+            )
+        return Topology(self.n_inputs, self.operator[kept], left, right), kept
+
+    def ancestors(self, nodes: Sequence[int] | Index) -> Index:
+        """Return the numbers of the given nodes and of all nodes they read, in ascending order."""
+        needed = np.zeros(self.n_columns + 1, dtype=bool)
+        needed[self.n_inputs + np.asarray(nodes, dtype=np.int64)] = True
+        for node in range(self.n_nodes - 1, -1, -1):
+            if needed[self.n_inputs + node]:
+                needed[self.left[node]] = needed[self.right[node]] = True
+        return np.flatnonzero(needed[self.n_inputs : self.n_columns])
+
+    def descendants(self, nodes: Sequence[int] | Index) -> Index:
+        """Return the numbers of the given nodes and of all nodes that depend on them."""
+        touched = np.zeros(self.n_columns + 1, dtype=bool)
+        touched[self.n_inputs + np.asarray(nodes, dtype=np.int64)] = True
+        for node in range(self.n_nodes):
+            if touched[self.left[node]] or touched[self.right[node]]:
+                touched[self.n_inputs + node] = True
+        return np.flatnonzero(touched[self.n_inputs : self.n_columns])
+
+
+def group_nodes(levels: Index, operator: Index, left: Index, right: Index) -> tuple[Group, ...]:
+    """Group nodes of one level, operator and constant side.
+
+    Parameters
+    ----------
+    levels, operator, left, right : ndarray of shape (n_nodes,)
+
+    Returns
+    -------
+    tuple of Group
+        Sorted by level; nodes of a group keep their order.
+    """
+    if not len(operator):
+        return ()
+    side = (left == CONSTANT) + 2 * (right == CONSTANT)
+    key = (levels * (int(operator.max()) + 1) + operator) * 3 + side
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order])) + 1
+    return tuple(
+        Group(
+            operator=int(operator[nodes[0]]),
+            nodes=nodes,
+            left=None if left[nodes[0]] == CONSTANT else left[nodes],
+            right=None if right[nodes[0]] == CONSTANT else right[nodes],
+        )
+        for nodes in np.split(order, starts)
+    )
