@@ -81,7 +81,7 @@ def fit_scaling(X: NDArray[np.floating], sample_weight: NDArray[np.float64]) -> 
     -------
     Scaling
     """
-    columns = torch.from_numpy(np.ascontiguousarray(X.T, dtype=np.float64))
+    columns = torch.from_numpy(np.array(X.T, dtype=np.float64, order="C"))
     quartiles = weighted_quantiles(columns, torch.from_numpy(sample_weight), _LEVELS).numpy()
     center = quartiles[:, 1]
     spread = (quartiles[:, 2] - quartiles[:, 0]) / _NORMAL_RANGE

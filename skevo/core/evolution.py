@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from .constants import constant_nodes, constant_step
@@ -25,6 +26,7 @@ from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
 from .rows import node_columns
 from .screening import Screened, pick, screen
+from .statistics import weighted_deviation
 
 __all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_network", "prune", "train"]
 
@@ -158,11 +160,11 @@ def prune(grower: Grower) -> None:
     settings, network = grower.settings, grower.network
     full = network.n_nodes >= settings.max_nodes
     if settings.pruning == "std":
-        n_inputs = network.topology.n_inputs
-        deviation = grower.sketch.columns[n_inputs:].std(dim=1, correction=0)
-        node = weakest_leaf(network, contribution_std(network.weight[:, n_inputs:], deviation))
-        if full and node is not None:
-            grower.remove([node])
+        if full:
+            n_inputs = network.topology.n_inputs
+            deviation = variances(grower.plain)[n_inputs:].sqrt()
+            node = weakest_leaf(network, contribution_std(network.weight[:, n_inputs:], deviation))
+            grower.remove([] if node is None else [node])
         return
     threshold = settings.prune_below * grower.noise
     elimination = eliminate(network, grower.curvature.inverse, threshold, n_forced=int(full))
@@ -263,11 +265,9 @@ def _mutate(grower: Grower) -> Nodes:
         network.topology.n_columns, len(network.operators), grower.generator
     )
     one = network.scale.new_ones(1)
-    topology = network.topology.append(operator, left, right)
-    node = Nodes(
-        topology.operator[-1:], topology.left[-1:], topology.right[-1:], constant * one, one
-    )
-    spread = node_columns(network, node, grower.sketch.columns).std(dim=1, correction=0)
+    node = Nodes(*(np.array([code]) for code in (operator, left, right)), constant * one, one)
+    sketch = grower.sketch
+    spread = weighted_deviation(node_columns(network, node, sketch.columns), sketch.weight)
     if not bool(torch.isfinite(spread)):
         return node.take([])
     return replace(node, scale=spread) if bool(spread > 0) else node

@@ -7,7 +7,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["weighted_quantiles"]
+__all__ = ["weighted_deviation", "weighted_quantiles"]
+
+
+def weighted_deviation(columns: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted standard deviation of each column.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (n_columns, n_samples)
+    weight : Tensor of shape (n_samples,)
+
+    Returns
+    -------
+    Tensor of shape (n_columns,)
+    """
+    share = weight / weight.sum()
+    centred = columns - (columns @ share)[:, None]
+    return (centred.square() @ share).sqrt()
 
 
 def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float]) -> Tensor:

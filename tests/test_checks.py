@@ -1,0 +1,22 @@
+"""scikit-learn's own checks, in full: no expected failures."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skevo import EvolvingClassifier, EvolvingRegressor
+
+ESTIMATORS = [
+    EvolvingRegressor(),
+    EvolvingClassifier(),
+    EvolvingRegressor(n_members=1),
+    EvolvingClassifier(n_members=1),
+    EvolvingRegressor(solver="adam", n_members=1),
+    EvolvingClassifier(solver="adam", n_members=1),
+]
+
+
+# One-sample and one-feature tables make scikit-learn's own checks warn; what they test is errors.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks(ESTIMATORS)
+def test_sklearn_check_passes(estimator, check):
+    check(estimator)

@@ -1,0 +1,349 @@
+"""What holds for both estimators: the parameters, the same result however it is computed."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+
+from skevo import EvolvingClassifier, EvolvingRegressor
+
+FAST = {"n_members": 2, "n_generations": 6, "random_state": 0}
+
+
+def regression():
+    X, y = load_diabetes(return_X_y=True)
+    return X[:200], y[:200]
+
+
+def binary():
+    X, y = load_breast_cancer(return_X_y=True)
+    # Few of the columns, lest the classes be separable by a linear model.
+    return X[:200, [1, 4, 8, 9, 14]], y[:200]
+
+
+def multiclass():
+    X, y = load_wine(return_X_y=True)
+    return X[:, [1, 2, 3, 4]], y
+
+
+CASES = {
+    "regression": (EvolvingRegressor, regression),
+    "binary": (EvolvingClassifier, binary),
+    "multiclass": (EvolvingClassifier, multiclass),
+}
+each_case = pytest.mark.parametrize(("estimator", "data"), list(CASES.values()), ids=list(CASES))
+
+
+def output(model, X):
+    return model.predict(X) if isinstance(model, EvolvingRegressor) else model.decision_function(X)
+
+
+@each_case
+def test_fit_same_seed_equal(estimator, data):
+    X, y = data()
+    first, second = (estimator(**FAST).fit(X, y) for _ in range(2))
+    assert_array_equal(output(first, X), output(second, X))
+    assert first.formula_ == second.formula_
+
+
+@each_case
+def test_fit_other_seed_differs(estimator, data):
+    X, y = data()
+    first = estimator(**FAST).fit(X, y)
+    second = estimator(**{**FAST, "random_state": 1}).fit(X, y)
+    assert (output(first, X) != output(second, X)).any()
+
+
+@each_case
+@pytest.mark.parametrize("n_jobs", [2, -1])
+def test_fit_n_jobs_bit_equal(estimator, data, n_jobs):
+    X, y = data()
+    one = estimator(**FAST).fit(X, y)
+    several = estimator(**FAST, n_jobs=n_jobs).fit(X, y)
+    assert_array_equal(output(one, X), output(several, X))
+    for name in ("loss", "validation_loss", "n_nodes"):
+        assert_array_equal(one.history_[name], several.history_[name])
+
+
+@each_case
+@pytest.mark.parametrize("block_size", [64, 100_000])
+def test_fit_block_size_agrees(estimator, data, block_size):
+    X, y = data()
+    usual = estimator(**FAST).fit(X, y)
+    other = estimator(**FAST, block_size=block_size).fit(X, y)
+    assert_array_equal(usual.history_["n_nodes"], other.history_["n_nodes"])
+    # Sums over blocks are rounded differently; six generations of solves amplify it.
+    assert_allclose(output(usual, X), output(other, X), rtol=1e-7, atol=1e-7)
+
+
+@each_case
+def test_fit_threads_agree_and_are_restored(estimator, data):
+    X, y = data()
+    before = torch.get_num_threads()
+    one = output(estimator(**FAST).fit(X, y), X)
+    torch.set_num_threads(2)
+    try:
+        two = output(estimator(**FAST).fit(X, y), X)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert_array_equal(one, two)
+
+
+@each_case
+def test_fit_global_random_state_untouched(estimator, data):
+    X, y = data()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    estimator(**FAST).fit(X, y)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert torch.is_grad_enabled()
+
+
+@each_case
+def test_predict_rows_independent_of_each_other(estimator, data):
+    X, y = data()
+    model = estimator(**FAST).fit(X, y)
+    one_by_one = np.concatenate([output(model, X[i : i + 1]) for i in range(20)])
+    # Matrix products of one and of many rows are summed in different orders.
+    assert_allclose(one_by_one, output(model, X)[:20], rtol=1e-10, atol=1e-10)
+
+
+@each_case
+def test_pickle_other_process_predicts_same(estimator, data, tmp_path):
+    X, y = data()
+    model = estimator(**FAST).fit(X, y)
+    file = tmp_path / "model.pkl"
+    file.write_bytes(pickle.dumps((model, X)))
+    program = (
+        "import pickle, sys, numpy\n"
+        "model, X = pickle.loads(open(sys.argv[1], 'rb').read())\n"
+        "numpy.save(sys.argv[2], model.predict(X))\n"
+    )
+    result = tmp_path / "result.npy"
+    subprocess.run([sys.executable, "-c", program, file, result], check=True)
+    assert_array_equal(np.load(result), model.predict(X))
+
+
+@each_case
+def test_clone_refitted_equal(estimator, data):
+    X, y = data()
+    model = estimator(**FAST).fit(X, y)
+    assert_array_equal(output(clone(model).fit(X, y), X), output(model, X))
+
+
+@each_case
+def test_fit_rows_of_weight_zero_ignored(estimator, data):
+    X, y = data()
+    weight = np.ones(len(y))
+    weight[::7] = 0.0
+    weighted = estimator(**FAST).fit(X, y, sample_weight=weight)
+    removed = estimator(**FAST).fit(X[weight > 0], y[weight > 0])
+    assert_array_equal(output(weighted, X), output(removed, X))
+
+
+@each_case
+def test_fit_weights_equal_copies_without_hold_out(estimator, data):
+    X, y = data()
+    X, y = X[::3], y[::3]
+    weight = np.random.default_rng(0).integers(1, 4, len(y))
+    parameters = {**FAST, "validation_fraction": None}
+    weighted = estimator(**parameters).fit(X, y, sample_weight=weight)
+    repeated = estimator(**parameters).fit(X.repeat(weight, axis=0), y.repeat(weight))
+    # Equal sums, rounded differently.
+    assert_allclose(output(weighted, X), output(repeated, X), rtol=1e-6, atol=1e-6)
+
+
+@each_case
+def test_history_tells_the_course(estimator, data):
+    X, y = data()
+    model = estimator(**FAST).fit(X, y)
+    history = model.history_
+    assert set(history) == {
+        "member", "generation", "loss", "validation_loss", "n_nodes", "seconds",
+    }  # fmt: skip
+    assert set(history["member"]) == {0, 1}
+    assert model.n_iter_ == history["generation"].max() == 6
+    first = history["generation"] == 0
+    assert (history["n_nodes"][first] == 0).all()
+    last = history["generation"] == 6
+    assert history["loss"][last].mean() < history["loss"][first].mean()
+    assert (np.diff(history["seconds"][history["member"] == 0]) >= 0).all()
+    assert model.n_nodes_ == model._network.n_nodes
+
+
+@each_case
+def test_fit_verbose_prints_each_generation(estimator, data, capsys):
+    X, y = data()
+    estimator(n_members=1, n_generations=3, verbose=1, random_state=0).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines] == ["0", "1", "2", "3"]
+
+
+@each_case
+def test_fit_max_time_stops(estimator, data):
+    X, y = data()
+    model = estimator(n_members=1, max_time=1e-9, random_state=0).fit(X, y)
+    assert model.n_iter_ == 0
+
+
+@each_case
+def test_fit_max_nodes_respected(estimator, data):
+    X, y = data()
+    model = estimator(n_members=1, n_generations=8, max_nodes=3, random_state=0).fit(X, y)
+    assert model.history_["n_nodes"].max() == 3
+
+
+@each_case
+def test_fit_float32_agrees_roughly(estimator, data):
+    X, y = data()
+    double = estimator(**{**FAST, "n_generations": 0}).fit(X, y)
+    single = estimator(**{**FAST, "n_generations": 0}, dtype="float32").fit(X, y)
+    scale = np.abs(output(double, X)).max()
+    # Float32 columns, float64 sums: single precision, a few digits lost in the solve.
+    assert_allclose(output(single, X), output(double, X), rtol=0, atol=1e-3 * scale)
+
+
+@each_case
+def test_fit_source_text_setting_learns(estimator, data):
+    X, y = data()
+    model = estimator(
+        operators=("add", "mul"), n_candidates=1, pruning="std", solver="adam", n_members=1,
+        n_generations=40, n_iter_no_change=None, max_nodes=8, random_state=0,
+    ).fit(X, y)  # fmt: skip
+    assert model.history_["n_nodes"][-1] == 8
+    assert model.history_["validation_loss"].min() < 0.9 * model.history_["validation_loss"][0]
+
+
+@each_case
+def test_fit_many_columns_works(estimator, data):
+    X, y = data()
+    wide = np.random.default_rng(0).normal(size=(len(y), 2000))
+    wide[:, : X.shape[1]] = X
+    model = estimator(n_members=1, n_generations=1, random_state=0).fit(wide, y)
+    assert np.isfinite(output(model, wide)).all()
+
+
+def wrong_tables():
+    X, y = regression()
+    hole, endless = X.copy(), X.copy()
+    hole[3, 2], endless[3, 2] = np.nan, np.inf
+    return {
+        "nan": (hole, y, "NaN"),
+        "inf": (endless, y, "infinity"),
+        "text": (np.full((len(y), 2), "a"), y, "could not convert|dtype|numeric"),
+        "empty": (X[:0], y[:0], "minimum of 2 is required|0 sample"),
+        "no columns": (X[:, :0], y, "0 feature"),
+        "one row": (X[:1], y[:1], "1 sample|minimum of 2|n_samples"),
+        "short y": (X, y[:-1], "inconsistent numbers of samples"),
+        "one-dimensional X": (X[:, 0], y, "2D array"),
+    }
+
+
+@pytest.mark.parametrize("case", list(wrong_tables()))
+@pytest.mark.parametrize("estimator", [EvolvingRegressor, EvolvingClassifier])
+def test_fit_wrong_table_raises(estimator, case):
+    X, y, message = wrong_tables()[case]
+    y = y if estimator is EvolvingRegressor else (y > 100).astype(int)
+    with pytest.raises(ValueError, match=message):
+        estimator().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("n_generations", -1, "n_generations"),
+        ("n_candidates", 0, "n_candidates"),
+        ("max_nodes", -1, "max_nodes"),
+        ("n_members", 0, "n_members"),
+        ("solver", "sgd", "solver"),
+        ("loss", "hinge", "loss"),
+        ("alpha", -1.0, "alpha"),
+        ("pruning", "random", "pruning"),
+        ("validation_fraction", 1.0, "validation_fraction"),
+        ("dtype", "int8", "dtype"),
+        ("operators", ("mul", "unheard_of"), "Unknown operator 'unheard_of'"),
+        ("operators", (), "at least one"),
+        ("operators", ("mul", "mul"), "distinct"),
+        ("device", "gpu7", "device 'gpu7' is not available"),
+        ("device", "cuda:99", "device 'cuda:99' is not available"),
+        ("random_state", "seed", "random_state"),
+    ],
+)
+@pytest.mark.parametrize("estimator", [EvolvingRegressor, EvolvingClassifier])
+def test_fit_wrong_parameter_raises(estimator, parameter, value, message):
+    X, y = binary()
+    with pytest.raises(ValueError, match=message):
+        estimator(**{parameter: value}).fit(X, y)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where there is no GPU")
+@pytest.mark.parametrize("estimator", [EvolvingRegressor, EvolvingClassifier])
+def test_fit_cuda_missing_raises(estimator):
+    X, y = binary()
+    with pytest.raises(ValueError, match="device 'cuda' is not available"):
+        estimator(device="cuda").fit(X, y)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_case
+def test_fit_cuda_same_topology(estimator, data):
+    X, y = data()
+    cpu = estimator(**FAST, device="cpu").fit(X, y)
+    gpu = estimator(**FAST, device="cuda").fit(X, y)
+    assert gpu.device_.type == "cuda"
+    assert cpu._network.topology == gpu._network.topology
+    assert_allclose(output(cpu, X), output(gpu, X), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [EvolvingRegressor, EvolvingClassifier])
+def test_fit_constant_and_duplicate_columns_harmless(estimator):
+    X, y = binary()
+    extended = np.column_stack([X, np.full(len(y), 7.0), X[:, 0], 2.0 * X[:, 1], np.zeros(len(y))])
+    model = estimator(**FAST).fit(extended, y)
+    assert np.isfinite(output(model, extended)).all()
+    assert model.score(extended, y) > 0.4
+    # The constant columns carry no weight.
+    weight = model._network.weight[:, [X.shape[1], extended.shape[1] - 1]]
+    assert float(weight.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
+@pytest.mark.parametrize("estimator", [EvolvingRegressor, EvolvingClassifier])
+def test_fit_scale_of_columns_irrelevant(estimator, scale):
+    X, y = binary()
+    usual = estimator(**FAST).fit(X, y)
+    scaled = estimator(**FAST).fit(X * scale, y)
+    assert_allclose(output(scaled, X * scale), output(usual, X), rtol=1e-5, atol=1e-5)
+
+
+def test_fit_zero_weights_everywhere_raises():
+    X, y = regression()
+    with pytest.raises(ValueError, match="weight"):
+        EvolvingRegressor().fit(X, y, sample_weight=np.zeros(len(y)))
+
+
+def test_fit_negative_weight_raises():
+    X, y = regression()
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        EvolvingRegressor().fit(X, y, sample_weight=np.linspace(-1, 1, len(y)))
+
+
+def test_predict_other_columns_raises():
+    X, y = regression()
+    model = EvolvingRegressor(**FAST).fit(X, y)
+    with pytest.raises(ValueError, match="features"):
+        model.predict(X[:, :3])
+
+
+def test_parameters_few_and_keyword_only():
+    assert len(EvolvingRegressor().get_params()) <= 25
+    with pytest.raises(TypeError):
+        EvolvingRegressor(100)

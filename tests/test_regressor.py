@@ -1,0 +1,197 @@
+"""EvolvingRegressor as users use it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_diabetes, load_linnerud, make_friedman1
+from sklearn.ensemble import BaggingRegressor, HistGradientBoostingRegressor, StackingRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skevo import EvolvingRegressor, register_operator
+from skevo.core import operators
+
+FAST = {"n_members": 2, "n_generations": 8, "random_state": 0}
+
+
+def signed_square(a, b):
+    return a * b.abs()
+
+
+@pytest.fixture
+def signed():
+    operator = register_operator("signed_square", signed_square, "{a} * |{b}|", constant="none")
+    yield operator
+    del operators._REGISTRY["signed_square"]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 10.0])
+def test_fit_no_generations_equals_ridge(alpha, weighted):
+    X, y = load_diabetes(return_X_y=True)
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y)) if weighted else None
+    model = EvolvingRegressor(
+        n_generations=0, alpha=alpha, n_members=1, validation_fraction=None
+    ).fit(X, y, sample_weight=weight)
+    columns = model._scaling(X)
+    ridge = make_pipeline(StandardScaler(), Ridge(alpha)).fit(
+        columns, y, standardscaler__sample_weight=weight, ridge__sample_weight=weight
+    )
+    # Two solvers of one system of condition number 1e4 (two of the columns are nearly collinear).
+    assert_allclose(model.predict(X), ridge.predict(columns), rtol=1e-8)
+
+
+def test_fit_friedman_beats_boosted_trees():
+    X, y = make_friedman1(n_samples=400, noise=0.5, random_state=0)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    model = EvolvingRegressor(n_members=2, n_generations=40, random_state=0).fit(X_train, y_train)
+    trees = HistGradientBoostingRegressor(random_state=0).fit(X_train, y_train)
+    assert model.score(X_test, y_test) > max(0.95, trees.score(X_test, y_test))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda a, b, c: a * b / c, lambda a, b, c: a * np.exp(-((b - c) ** 2))],
+    ids=["ratio", "bell"],
+)
+def test_fit_formula_of_few_columns_found(function):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(1, 5, (600, 3))
+    y = function(*X.T)
+    model = EvolvingRegressor(n_members=1, n_generations=40, random_state=0).fit(X[:400], y[:400])
+    assert model.score(X[400:], y[400:]) > 0.99
+
+
+def test_fit_multi_output_shares_nodes():
+    X, y = make_friedman1(n_samples=300, noise=0.1, random_state=0)
+    targets = np.column_stack([y, -2.0 * y + 5.0, X[:, 3]])
+    model = EvolvingRegressor(**FAST).fit(X, targets)
+    prediction = model.predict(X)
+    assert prediction.shape == targets.shape
+    assert model.score(X, targets) > 0.95
+    assert len(model.formula_.splitlines()) == 3
+    # One head per output over the same nodes.
+    assert model._network.weight.shape == (3, 10 + model.n_nodes_)
+
+
+def test_fit_multi_output_real_data_finite():
+    X, y = load_linnerud(return_X_y=True)
+    model = EvolvingRegressor(**FAST).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_fit_constant_target_predicts_it():
+    X, _ = load_diabetes(return_X_y=True)
+    model = EvolvingRegressor(**FAST).fit(X, np.full(len(X), 3.5))
+    assert_allclose(model.predict(X), 3.5, rtol=1e-12)
+
+
+def test_predict_far_away_stays_in_range():
+    X, y = load_diabetes(return_X_y=True)
+    model = EvolvingRegressor(**FAST).fit(X, y)
+    prediction = model.predict(1e6 * X)
+    margin = 0.1 * np.ptp(y)
+    assert np.isfinite(prediction).all()
+    assert prediction.min() >= y.min() - margin
+    assert prediction.max() <= y.max() + margin
+
+
+def test_fit_own_loss_learns_quantile():
+    X, y = load_diabetes(return_X_y=True)
+
+    def pinball(prediction, target):
+        error = target - prediction
+        return torch.maximum(0.9 * error, -0.1 * error)
+
+    model = EvolvingRegressor(
+        loss=pinball, n_members=1, n_generations=40, learning_rate=0.03, random_state=0
+    ).fit(X, y)
+    assert 0.8 < (y <= model.predict(X)).mean() < 0.97
+
+
+def test_fit_loss_of_user_units_gets_them():
+    X, y = load_diabetes(return_X_y=True)
+    seen = []
+
+    def loss(prediction, target):
+        seen.append((float(target.min()), float(target.max())))
+        return (prediction - target).square()
+
+    EvolvingRegressor(loss=loss, n_members=1, n_generations=1, random_state=0).fit(X, y)
+    assert_allclose(min(low for low, _ in seen), y.min(), rtol=1e-6)
+    assert_allclose(max(high for _, high in seen), y.max(), rtol=1e-6)
+
+
+def test_fit_exact_solver_with_callable_raises():
+    X, y = load_diabetes(return_X_y=True)
+    with pytest.raises(ValueError, match="solver='exact' requires a named loss"):
+        EvolvingRegressor(loss=torch.nn.functional.mse_loss, solver="exact").fit(X, y)
+
+
+def test_fit_own_operator_is_used(signed):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    y = X[:, 0] * np.abs(X[:, 1])
+    model = EvolvingRegressor(operators=("mul", signed), **FAST).fit(X, y)
+    assert model.score(X, y) > 0.99
+    assert "|x1|" in model.formula_ or "* |" in model.formula_
+
+
+def test_formula_uses_column_names():
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    model = EvolvingRegressor(n_members=1, n_generations=5, max_nodes=3, random_state=0).fit(X, y)
+    assert_array_equal(model.feature_names_in_, X.columns)
+    assert model.formula_.startswith("y = ")
+    assert "bmi" in model.formula_
+    assert "\n" not in model.formula_
+
+
+def test_formula_evaluates_to_prediction():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.uniform(1, 5, (200, 2)), columns=["mass", "speed"])
+    y = 0.5 * X["mass"] * X["speed"] ** 2
+    model = EvolvingRegressor(
+        operators=("mul",), n_members=1, n_generations=5, max_nodes=4, random_state=0
+    ).fit(X, y)
+    formula = model.formula_.removeprefix("y = ")
+    value = eval(formula, {"mass": X["mass"].to_numpy(), "speed": X["speed"].to_numpy()})
+    # The formula's numbers are rounded to four digits.
+    assert_allclose(value, model.predict(X), rtol=0, atol=0.02 * np.ptp(y))
+
+
+def test_grid_search_over_pipeline_with_frame():
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    X = X.assign(sex=np.where(X["sex"] > 0, "f", "m"))[:200]
+    columns = make_column_transformer(
+        (OneHotEncoder(drop="if_binary"), ["sex"]), remainder="passthrough"
+    )
+    search = GridSearchCV(
+        make_pipeline(columns, EvolvingRegressor(**FAST)),
+        {"evolvingregressor__max_nodes": [0, 10]},
+        cv=2,
+        n_jobs=2,
+        error_score="raise",
+    ).fit(X, y[:200])
+    assert search.best_score_ > 0.3
+
+
+def test_cross_val_score_real_data():
+    X, y = load_diabetes(return_X_y=True)
+    assert cross_val_score(EvolvingRegressor(**FAST), X, y, cv=3).mean() > 0.4
+
+
+def test_bagging_real_data():
+    X, y = load_diabetes(return_X_y=True)
+    model = BaggingRegressor(EvolvingRegressor(**FAST), n_estimators=3, random_state=0)
+    assert model.fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.3
+
+
+def test_stacking_real_data():
+    X, y = load_diabetes(return_X_y=True)
+    model = StackingRegressor([("evolving", EvolvingRegressor(**FAST)), ("ridge", Ridge())], cv=2)
+    assert model.fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.3
