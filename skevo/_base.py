@@ -56,7 +56,8 @@ _DOCSTRING = """{summary}
         any torch loss. ``"auto"`` is ``"exact"`` unless the loss is a callable.
     {loss}
     alpha : "auto" or float, default="auto"
-        Ridge penalty of the head on standardised columns, in units of the summed loss. ``"auto"``
+        Ridge penalty of the head on standardised columns, in units of the summed loss (with
+        ``solver="adam"``, on columns as they are scaled on entry). ``"auto"``
         chooses it by generalised cross-validation for squared error, again and again as the network
         grows; it is 0.3 for the log-loss, and 0 with ``solver="adam"``.
     pruning : {{"loss", "std"}}, default="loss"
@@ -353,6 +354,13 @@ class BaseEvolving(BaseEstimator):
                 columns = torch.as_tensor(np.ascontiguousarray(rows.T)).to(network.weight)
                 parts.append(network.output(network.columns(columns)).T.double().cpu().numpy())
         return np.concatenate(parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state to pickle: a network grown on a GPU loads where there is none."""
+        state = super().__getstate__()
+        if "_network" in state:
+            state = {**state, "_network": state["_network"].to("cpu")}
+        return state
 
     @property
     def formula_(self) -> str:

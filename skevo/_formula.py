@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ._preprocessing import Scaling
 from .core.network import Network
+from .core.operators import Operator
 from .core.topology import CONSTANT
 
 __all__ = ["formula_text"]
@@ -91,16 +95,34 @@ def _column_terms(network: Network, scaling: Scaling, names: Sequence[str]) -> l
             for operand in (topology.left[node], topology.right[node])
         )
         operator = network.operators[topology.operator[node]]
-        if operator.name == "mul":
-            factors = [term.text for term in (left, right) if term.text]
-            term = _Term(left.factor * right.factor, " * ".join(factors), False)
-        elif operator.name == "div":
-            divisor = right.text if right.atomic else f"({right.text})"
-            term = _Term(left.factor / right.factor, f"{left.text or '1'} / {divisor}", False)
-        else:
-            term = _Term(1.0, operator.text.format(a=left, b=right), " * " not in operator.text[:6])
-        terms.append(_Term(term.factor / scales[node], term.text, term.atomic))
+        terms.append(_apply(operator, left, right, scales[node]))
     return terms
+
+
+def _apply(operator: Operator, left: _Term, right: _Term, scale: float) -> _Term:
+    """Write a node; factors of products and quotients move to the front."""
+    if operator.name == "mul":
+        text = " * ".join(term.text for term in (left, right) if term.text)
+        return _Term(left.factor * right.factor / scale, text, False)
+    if operator.name == "div":
+        factor = left.factor / right.factor / scale
+        if not right.text:
+            return _Term(factor, left.text, left.atomic)
+        divisor = right.text if right.atomic else f"({right.text})"
+        return _Term(factor, f"{left.text or '1'} / {divisor}", False)
+    text = operator.text.format(a=left, b=right)
+    text = text.replace(" + -", " - ").replace(" - -", " + ")
+    if operator.name == "gate" or _is_atomic(text):
+        return _Term(1.0 / scale, text, operator.name != "gate")
+    return _Term(1.0 / scale, f"({text})", True)
+
+
+def _is_atomic(text: str) -> bool:
+    """Whether a text is one bracket, or one call of a function."""
+    if not re.fullmatch(r"\w*\(.*\)", text):
+        return False
+    open_brackets = np.cumsum([(letter == "(") - (letter == ")") for letter in text])
+    return bool((open_brackets[text.index("(") : -1] > 0).all())
 
 
 def _is_centred(scaling: Scaling, column: int) -> bool:

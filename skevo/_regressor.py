@@ -67,7 +67,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Several outputs share the nodes.
         sample_weight : array-like of shape (n_samples,), default=None
-            A weight of k is as good as k copies of the row, a weight of 0 as its removal.
+            A weight of 0 is as good as the row's removal, and a weight of k as k copies of it; but
+            where rows are held out, copies may fall into different folds.
 
         Returns
         -------

@@ -21,6 +21,7 @@ from .heads import (
     variances,
     with_coefficients,
 )
+from .losses import SquaredError
 from .network import Network, Nodes
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
@@ -200,8 +201,9 @@ def _assess(grower: Grower, seconds: float) -> Generation:
 def _criterion(grower: Grower, loss: float) -> float:
     """Estimate the loss on new rows from that on the training rows.
 
-    Generalised cross-validation for losses of unknown scale, AIC per sample for log-likelihoods,
-    where a node costs two degrees of freedom beside its weight: it was chosen among many [1]_.
+    Generalised cross-validation for squared error; for other losses the optimism of a fit is added
+    to its loss, which is AIC per sample for log-likelihoods. A node costs two degrees of freedom
+    beside its weight: it was chosen among many [1]_.
 
     References
     ----------
@@ -210,8 +212,8 @@ def _criterion(grower: Grower, loss: float) -> float:
     """
     degrees = grower.curvature.degrees + 2.0 * grower.network.n_nodes
     share = degrees / grower.searched.total_weight
-    if grower.loss.known_scale:
-        return loss + share
+    if not isinstance(grower.loss, SquaredError):
+        return loss + 2.0 * grower.noise * share
     # Where hardly a degree of freedom is left, the residual says nothing about new rows.
     return loss / (1.0 - share) ** 2 if share < 0.9 else float("inf")
 
@@ -265,7 +267,7 @@ def _mutate(grower: Grower) -> Nodes:
         network.topology.n_columns, len(network.operators), grower.generator
     )
     one = network.scale.new_ones(1)
-    node = Nodes(*(np.array([code]) for code in (operator, left, right)), constant * one, one)
+    node = Nodes(np.array([operator]), np.array([left]), np.array([right]), constant * one, one)
     sketch = grower.sketch
     spread = weighted_deviation(node_columns(network, node, sketch.columns), sketch.weight)
     if not bool(torch.isfinite(spread)):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .gradient import GradientTrainer
-from .heads import Curvature, extend_gram, gram, mean_loss, quadratic_model
+from .heads import Curvature, extend_gram, gram, mean_loss, mean_square_residual, quadratic_model
 from .losses import Loss
 from .network import Network, Nodes
 from .proposals import N_QUANTILES, quantile_table
@@ -101,8 +101,8 @@ class Grower:
     loss_value : float
         Mean loss on the searched rows after the last training.
     noise : float
-        What a column of pure noise lowers the objective by, on average: half the noise's variance
-        per degree of freedom, estimated from that loss, or 1/2 for a log-likelihood.
+        What a column of pure noise lowers the objective by, on average: half the variance of the
+        residual over the curvature, summed over outputs. For a binary log-likelihood that is 1/2.
     searched : MemoryRows
         The rows that pruning and evolving look at: all training rows with the exact solver, the
         sketch with the other one, which never sees all rows at once.
@@ -173,11 +173,14 @@ class Grower:
 
     def measure(self) -> None:
         """Update ``loss_value`` and ``noise`` for the network as it has been trained."""
-        self.loss_value = mean_loss(self.searched, self.network, self.loss)
+        loss, rows = self.loss, self.searched
+        self.loss_value = mean_loss(rows, self.network, loss)
         self.noise = 0.5
-        if not self.loss.known_scale:
-            spent = self.curvature.degrees / self.searched.total_weight
-            self.noise = self.loss_value / max(1.0 - spent, 0.1)
+        if loss.bound is not None:
+            self.noise *= mean_square_residual(rows, self.network, loss) / loss.bound
+        if not loss.known_scale:
+            # What has been fitted away of the noise.
+            self.noise /= max(1.0 - self.curvature.degrees / rows.total_weight, 0.1)
 
     def alpha_on(self, rows: MemoryRows) -> float:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""

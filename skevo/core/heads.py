@@ -28,6 +28,7 @@ __all__ = [
     "fit_head",
     "gram",
     "mean_loss",
+    "mean_square_residual",
     "objective",
     "penalty",
     "quadratic_model",
@@ -133,6 +134,16 @@ def mean_loss(rows: RowSource, network: Network, loss: Loss) -> float:
     def function(block: Block) -> tuple[Tensor]:
         value = loss.value(network.output(block.columns), block.target)
         return ((value * block.weight).sum().double(),)
+
+    return float(rows.reduce(function)[0]) / rows.total_weight
+
+
+def mean_square_residual(rows: RowSource, network: Network, loss: Loss) -> float:
+    """Return the weighted mean of the squared residual, summed over outputs."""
+
+    def function(block: Block) -> tuple[Tensor]:
+        residual = loss.residual(network.output(block.columns), block.target)
+        return ((residual.square() @ block.weight).sum().double(),)
 
     return float(rows.reduce(function)[0]) / rows.total_weight
 

@@ -169,19 +169,7 @@ class EvolvingLayer(nn.Module):
         -------
         Tensor of shape (*, in_features + n_nodes)
         """
-        if x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"x must have {self.in_features} columns in its last dimension, "
-                f"got shape {tuple(x.shape)}."
-            )
-        columns = evaluate(
-            self.operators,
-            self.topology,
-            self.constants,
-            self.scale,
-            x.reshape(-1, self.in_features).T,
-        )
-        return columns.T.reshape(*x.shape[:-1], self.in_features + self.n_nodes)
+        return self._evaluate(x).T.reshape(*x.shape[:-1], self.in_features + self.n_nodes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output.
@@ -194,7 +182,26 @@ class EvolvingLayer(nn.Module):
         -------
         Tensor of shape (*, out_features)
         """
-        return nn.functional.linear(self.columns(x), self.weight, self.bias)
+        columns = self._evaluate(x)
+        silent = (self.weight == 0).all(dim=0)
+        if silent.any():
+            # Apart, so that columns of weight zero do not change the order of the other's sums:
+            # growing such a node, or pruning it, leaves the output equal bit by bit.
+            heard = torch.addmm(self.bias[:, None], self.weight[:, ~silent], columns[~silent])
+            output = heard + self.weight[:, silent] @ columns[silent]
+        else:
+            output = torch.addmm(self.bias[:, None], self.weight, columns)
+        return output.T.reshape(*x.shape[:-1], self.out_features)
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        """Return all columns, of shape (in_features + n_nodes, n_samples)."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"x must have {self.in_features} columns in its last dimension, "
+                f"got shape {tuple(x.shape)}."
+            )
+        inputs = x.reshape(-1, self.in_features).T
+        return evaluate(self.operators, self.topology, self.constants, self.scale, inputs)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows."""
@@ -221,7 +228,7 @@ class EvolvingLayer(nn.Module):
     ) -> None:
         """Add nodes behind the present ones; their head weights are zero.
 
-        The output is unchanged, bit by bit.
+        The output is unchanged, bit by bit, and so is every other parameter and column.
 
         Parameters
         ----------
@@ -273,7 +280,9 @@ class EvolvingLayer(nn.Module):
         self._assign(self.network.prune(nodes))
 
     @torch.no_grad()
-    def evolve(self, x: Tensor | None = None, *, generator: torch.Generator | None = None) -> None:
+    def evolve(
+        self, x: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> int | None:
         """Take the source text's step: prune the weakest leaf, then add one random node.
 
         The weakest leaf is the one whose weighted contribution to the output has the lowest
@@ -286,7 +295,13 @@ class EvolvingLayer(nn.Module):
             The benchmark set. Without one, nothing is pruned and the new node's scale is 1.
         generator : torch.Generator, default=None
             On the CPU; torch's global one if None.
+
+        Returns
+        -------
+        int or None
+            The number that the pruned leaf had, None if there was none.
         """
+        node = None
         if x is not None and self.n_nodes > 1:
             of_nodes = self.columns(x).flatten(0, -2)[:, self.in_features :]
             scores = contribution_std(
@@ -303,6 +318,7 @@ class EvolvingLayer(nn.Module):
             spread = self.columns(x)[..., -1].std(correction=0)
             if torch.isfinite(spread) and spread > 0:
                 self.scale[-1] = spread
+        return node
 
     def _assign(self, network: Network) -> None:
         """Take over a network; parameters keep their identity."""
@@ -311,12 +327,13 @@ class EvolvingLayer(nn.Module):
         for name in ("operator", "left", "right"):
             array = torch.tensor(getattr(topology, name), dtype=torch.int64, device=device)
             setattr(self, name, array)
-        self.scale = network.scale
+        # Copies: an optimizer steps in place, and the network is frozen.
+        self.scale = network.scale.clone()
         for name in ("constants", "weight", "bias"):
             parameter = getattr(self, name)
             if parameter.shape != getattr(network, name).shape:
                 parameter.grad = None
-            parameter.data = getattr(network, name)
+            parameter.data = getattr(network, name).clone()
         self._topology = topology
 
     # -- saving and loading --------------------------------------------------------------------

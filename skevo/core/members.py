@@ -176,8 +176,8 @@ _outer_threads = 1
 def single_thread() -> Iterator[None]:
     """Run torch on one thread, so that sums do not depend on how many there are.
 
-    Members are what is computed in parallel. The setting is put back when the last of the fits
-    that run beside each other in this process leaves.
+    Members are what is computed in parallel. Each thread puts back, as it leaves, what the first
+    of the fits that run beside each other in this process found.
     """
     global _inside, _outer_threads
     with _lock:

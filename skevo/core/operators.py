@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, Literal
 
 import torch
@@ -243,8 +244,8 @@ def register_operator(
         raise ValueError(f"Operator {name!r} is already registered.")
     if text is None:
         text = name + "({a}, {b})"
-    if "{a}" not in text or "{b}" not in text:
-        raise ValueError(f"text must contain {{a}} and {{b}}, got {text!r}.")
+    if {field for _, field, _, _ in Formatter().parse(text) if field is not None} != {"a", "b"}:
+        raise ValueError(f"text must have the fields {{a}} and {{b}} and no others, got {text!r}.")
     if constant not in ("right", "left", "none"):
         raise ValueError(f"constant must be 'right', 'left' or 'none', got {constant!r}.")
     if location not in (1, -1):

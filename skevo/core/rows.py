@@ -155,7 +155,7 @@ def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
     right = _operands(nodes.right, nodes.constant, columns)
     # Runs of one operator: a screened pool is sorted, a handful of picks is short.
     starts = np.flatnonzero(np.diff(nodes.operator, prepend=-1)).tolist()
-    stops = [*starts[1:], len(nodes)]
+    stops = [*starts[1:], len(nodes)] if starts else []
     result = torch.empty_like(left)
     for start, stop in zip(starts, stops, strict=True):
         operator = network.operators[nodes.operator[start]]

@@ -43,7 +43,8 @@ class Screened:
     nodes : Nodes
         The candidates, their scale set to the standard deviation of the rows screened on.
     gain : Tensor of shape (n_candidates,)
-        Fall of the objective; -inf for those that are not finite, constant or near-copies.
+        Fall of the objective; -inf for those that are not finite or constant, and for copies of
+        the present columns where no penalty tells them apart.
     cross : Tensor of shape (n_candidates, n_columns + 1)
         Products with the augmented columns in the metric of the curvature, of scaled candidates.
     inner : Tensor of shape (n_candidates, n_candidates) or (n_candidates,)

@@ -1,0 +1,225 @@
+"""Measure the estimators beside references, in one run, and print Markdown tables.
+
+    python docs/benchmarks/bench_suites.py regression
+    python docs/benchmarks/bench_suites.py classification --data DIR
+    python docs/benchmarks/bench_suites.py srbench --data DIR --seeds 2
+    python docs/benchmarks/bench_suites.py source-text --data DIR
+
+DIR holds a folder per suite with a CSV or TSV file per table, gzipped or not, whose column `target`
+is to be predicted; `srbench` also `published.csv` (columns dataset, algorithm, r2_test). Without
+--data, tables that scikit-learn bundles or generates are used. Needs pandas.
+
+Every table is split 75/25 with the seeds of the published benchmark and at most 10,000 rows are
+trained on. Text becomes one-hot columns and missing cells medians, for every method alike but
+HistGradientBoosting, which has its own way. One thread unless --threads says otherwise.
+"""
+
+import argparse
+import os
+import pathlib
+import time
+import warnings
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("suite", choices=["regression", "classification", "srbench", "source-text"])
+parser.add_argument("--data", type=pathlib.Path)
+parser.add_argument("--seeds", type=int, default=2)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--only", default="", help="comma list of tables")
+parser.add_argument("--csv", help="file for a row per fit")
+parser.add_argument(
+    "--members", type=int, help="n_members of the estimator, instead of its default"
+)
+options = parser.parse_args()
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = str(options.threads)
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from sklearn import datasets  # noqa: E402
+from sklearn.compose import make_column_selector, make_column_transformer  # noqa: E402
+from sklearn.ensemble import (  # noqa: E402
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from sklearn.impute import SimpleImputer  # noqa: E402
+from sklearn.linear_model import LogisticRegression, RidgeCV  # noqa: E402
+from sklearn.metrics import accuracy_score, log_loss, r2_score  # noqa: E402
+from sklearn.model_selection import train_test_split  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
+
+from skevo import EvolvingClassifier, EvolvingRegressor  # noqa: E402
+
+warnings.simplefilter("ignore")
+SEEDS = [23654, 15795, 860, 5390, 29910, 11964, 21575, 11284, 22118, 6265]
+MOST_ROWS = 10_000
+# The source text's own algorithm.
+SOURCE_TEXT = {
+    "operators": ("add", "mul"),
+    "n_candidates": 1,
+    "pruning": "std",
+    "solver": "adam",
+    "n_members": 1,
+}
+
+
+def bundled(suite):
+    """Yield tables that need no file."""
+    if suite == "classification":
+        for load in (datasets.load_breast_cancer, datasets.load_wine, datasets.load_digits):
+            bunch = load()
+            yield load.__name__.removeprefix("load_"), pd.DataFrame(bunch.data), bunch.target
+    else:
+        X, y = datasets.load_diabetes(return_X_y=True)
+        yield "diabetes", pd.DataFrame(X), y
+        for make in (datasets.make_friedman1, datasets.make_friedman2, datasets.make_friedman3):
+            X, y = make(n_samples=1000, noise=0.1, random_state=0)
+            yield make.__name__.removeprefix("make_"), pd.DataFrame(X), y
+
+
+def tables(suite):
+    """Yield (name, X, y), X a frame."""
+    if options.data is None:
+        yield from bundled(suite)
+        return
+    folder = options.data / ("regression" if suite == "source-text" else suite)
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_size):
+        name = path.name.split(".")[0]
+        if path.name == "published.csv" or (options.only and name not in options.only.split(",")):
+            continue
+        X = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",")
+        y = X.pop("target").to_numpy()
+        for column in X.columns:
+            if not pd.api.types.is_numeric_dtype(X[column]):
+                X[column] = X[column].astype("category")
+        yield name, X, y
+
+
+def numeric(estimator, X):
+    """Put an estimator behind what makes numbers of a table, if that is needed."""
+    text = X.select_dtypes("category")
+    if not len(text.columns) and not X.isna().any(axis=None):
+        return estimator
+    return make_pipeline(
+        make_column_transformer(
+            (
+                OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=10),
+                make_column_selector(dtype_include="category"),
+            ),
+            (
+                SimpleImputer(strategy="median", add_indicator=True),
+                make_column_selector(dtype_include="number"),
+            ),
+        ),
+        estimator,
+    )
+
+
+def methods(suite, X, seed):
+    """Return the estimators to compare, by name."""
+    if suite == "source-text":
+        return {
+            "defaults": numeric(EvolvingRegressor(random_state=seed), X),
+            "defaults, one member": numeric(EvolvingRegressor(n_members=1, random_state=seed), X),
+            "source text, 200 generations": numeric(
+                EvolvingRegressor(
+                    **SOURCE_TEXT, n_generations=200, n_iter_no_change=None, random_state=seed
+                ),
+                X,
+            ),
+        }
+    parameters = {} if options.members is None else {"n_members": options.members}
+    if suite == "classification":
+        return {
+            "skevo": numeric(EvolvingClassifier(random_state=seed, **parameters), X),
+            "HistGradientBoosting": HistGradientBoostingClassifier(
+                random_state=seed, categorical_features="from_dtype"
+            ),
+            "LogisticRegression": numeric(
+                make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), X
+            ),
+        }
+    ours = {"skevo": numeric(EvolvingRegressor(random_state=seed, **parameters), X)}
+    if suite == "srbench":
+        return ours
+    return {
+        **ours,
+        "HistGradientBoosting": HistGradientBoostingRegressor(
+            random_state=seed, categorical_features="from_dtype"
+        ),
+        "RidgeCV": numeric(make_pipeline(StandardScaler(), RidgeCV()), X),
+    }
+
+
+def measure(suite):
+    """Return a frame with a row per (table, seed, method)."""
+    classify = suite == "classification"
+    rows = []
+    for name, X, y in tables(suite):
+        if classify:
+            y = np.unique(y, return_inverse=True)[1]
+        for seed in SEEDS[: options.seeds]:
+            train, test = train_test_split(
+                np.arange(len(y)),
+                test_size=0.25,
+                random_state=seed,
+                stratify=y if classify else None,
+            )
+            if len(train) > MOST_ROWS:
+                train = np.random.default_rng(seed).choice(train, MOST_ROWS, replace=False)
+            for method, model in methods(suite, X, seed).items():
+                start = time.perf_counter()
+                model.fit(X.iloc[train], y[train])
+                row = {"table": name, "seed": seed, "method": method}
+                row["fit s"] = time.perf_counter() - start
+                if classify:
+                    probability = model.predict_proba(X.iloc[test])
+                    row["log-loss"] = log_loss(y[test], probability, labels=np.unique(y))
+                    row["accuracy"] = accuracy_score(y[test], model.predict(X.iloc[test]))
+                else:
+                    row["R2"] = r2_score(y[test], model.predict(X.iloc[test]))
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def markdown(frame):
+    """Print a frame as a Markdown table."""
+    print("| " + " | ".join(map(str, frame.columns)) + " |")
+    print("|" + " --- |" * len(frame.columns))
+    for row in frame.itertuples(index=False):
+        cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
+        print("| " + " | ".join(cells) + " |")
+    print()
+
+
+result = measure(options.suite)
+if options.csv:
+    result.to_csv(options.csv, index=False)
+score = "log-loss" if options.suite == "classification" else "R2"
+wide = (
+    result.groupby(["table", "method"], sort=False)[[score, "fit s"]].median().unstack(sort=False)
+)
+if options.suite != "srbench":
+    wide.columns = [f"{method} {value}" for value, method in wide.columns]
+    markdown(wide.reset_index())
+    summary = result.groupby("method", sort=False)[[score, "fit s"]]
+    summary = summary.agg({score: "mean", "fit s": "median"}).add_prefix("mean ")
+    summary = summary.rename(columns={"mean fit s": "median fit s"})
+    by_table = result.groupby(["table", "method"])[score].median().unstack()
+    summary["mean rank"] = by_table.rank(axis=1, ascending=score == "log-loss").mean()
+    markdown(summary.reset_index())
+else:
+    mine = result.groupby("table")[["R2", "fit s"]].median()
+    print(f"{len(mine)} tables, median R2 {mine['R2'].median():.4f}, ", end="")
+    print(f"median fit {mine['fit s'].median():.2f} s")
+    if options.data is not None and (options.data / "srbench" / "published.csv").exists():
+        published = pd.read_csv(options.data / "srbench" / "published.csv")
+        board = published.pivot(index="dataset", columns="algorithm", values="r2_test")
+        board = board.loc[board.index.intersection(mine.index)]
+        board["skevo"] = mine["R2"]
+        rank = board.rank(axis=1, ascending=False).mean().sort_values()
+        best = pd.DataFrame({"method": rank.index, "mean rank": rank.to_numpy()}).head(8)
+        markdown(best)

@@ -1,0 +1,97 @@
+"""Random topologies, networks and rows for the tests."""
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from skevo.core.network import Network
+from skevo.core.operators import get_operators
+from skevo.core.rows import MemoryRows
+from skevo.core.topology import CONSTANT, Topology
+
+OPERATORS = (
+    "add", "sub", "mul", "div", "max", "min", "tanh", "sin", "gauss", "step", "steep", "relu",
+    "gate",
+)  # fmt: skip
+# Operators that keep columns of order one at any depth.
+TAME = ("add", "mul", "max", "tanh", "sin", "gauss", "step")
+
+
+@st.composite
+def topologies(draw, n_operators=len(OPERATORS), max_inputs=3, max_nodes=6, min_nodes=0):
+    """Draw a valid topology; columns are drawn as often as constants are not."""
+    n_inputs = draw(st.integers(1, max_inputs))
+    n_nodes = draw(st.integers(min_nodes, max_nodes))
+    operator, left, right = [], [], []
+    for node in range(n_nodes):
+        column = st.integers(0, n_inputs + node - 1)
+        operator.append(draw(st.integers(0, n_operators - 1)))
+        a, b = draw(column), draw(column)
+        side = draw(st.sampled_from(["none", "none", "left", "right"]))
+        left.append(CONSTANT if side == "left" else a)
+        right.append(CONSTANT if side == "right" else b)
+    return Topology(n_inputs, operator, left, right)
+
+
+def network_of(topology, operators=OPERATORS, n_outputs=1, seed=0, dtype=torch.float64):
+    """Return a network of that topology with random numbers."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    n_nodes = topology.n_nodes
+    return Network(
+        get_operators(operators),
+        topology,
+        normal(n_nodes),
+        0.5 + torch.rand(n_nodes, generator=generator, dtype=dtype),
+        normal(n_outputs, topology.n_columns),
+        normal(n_outputs),
+    )
+
+
+def random_network(
+    seed=0, n_inputs=3, n_nodes=5, n_outputs=1, operators=TAME, dtype=torch.float64
+):
+    """Return a network whose nodes read random earlier columns, some of them a constant."""
+    draw = np.random.default_rng(seed)
+    left = [int(draw.integers(n_inputs + node)) for node in range(n_nodes)]
+    right = [
+        CONSTANT if node % 3 == 1 else int(draw.integers(n_inputs + node))
+        for node in range(n_nodes)
+    ]
+    operator = draw.integers(len(operators), size=n_nodes)
+    topology = Topology(n_inputs, operator, left, right)
+    return network_of(topology, operators, n_outputs, seed, dtype)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    """Return standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def rows_for(network, target, inputs, weight=None, block_size=4096):
+    """Return rows that hold the columns of a network.
+
+    Parameters
+    ----------
+    network : Network
+    target : Tensor of shape (n_outputs, n_samples)
+    inputs : Tensor of shape (n_inputs, n_samples)
+    weight : Tensor of shape (n_samples,), default=None
+        Ones if None.
+    block_size : int, default=4096
+    """
+    weight = torch.ones_like(inputs[0]) if weight is None else weight
+    rows = MemoryRows(inputs, target, weight, block_size=block_size)
+    rows.assign(network)
+    return rows
+
+
+def assert_same_network(one, other):
+    """Fail unless two networks are equal, bit by bit."""
+    assert one.topology == other.topology
+    assert [item.name for item in one.operators] == [item.name for item in other.operators]
+    for name in ("constants", "scale", "weight", "bias"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name

@@ -1,0 +1,32 @@
+"""The Python blocks of README and documentation run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from skevo.core import operators
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()
+]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    text = page.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) == text.count("```python")  # none is missed for its indentation
+    # What a page writes, registers or seeds stays within it.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(operators, "_REGISTRY", dict(operators._REGISTRY))
+    namespace = {"__name__": page.stem}
+    with torch.random.fork_rng(devices=[]):
+        for block in blocks:
+            # As many lines as stand before the block, so that tracebacks name the page's lines.
+            above = "\n" * text.count("\n", 0, block.start(1))
+            exec(compile(above + block[1], str(page), "exec"), namespace)
