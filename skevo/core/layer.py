@@ -315,8 +315,10 @@ class EvolvingLayer(nn.Module):
         )
         self.grow(operator, left, right, constant=constant)
         if x is not None:
-            spread = self.columns(x)[..., -1].std(correction=0)
-            if torch.isfinite(spread) and spread > 0:
+            column = self.columns(x)[..., -1]
+            spread = column.std(correction=0)
+            # A constant column's is rounding, not a scale.
+            if torch.isfinite(spread) and spread > 1e-6 * column.abs().max():
                 self.scale[-1] = spread
         return node
 
