@@ -25,6 +25,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.parallel import Parallel, delayed
 
 from ._classifier import EvolvingClassifier
 from ._formula import formula_text
@@ -62,11 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TableError as error:
         print(f"skevo: {error}", file=sys.stderr)
         return 2
-    for table in tables:
-        _compare(table, options.folds, options.jobs)
+    _compare(tables, options.folds, options.jobs)
     _show(tables[0])
     if options.save:
-        model = _evolving(tables[0].task, options.jobs).fit(tables[0].X, tables[0].y)
+        model = _evolving(tables[0].task, n_jobs=options.jobs).fit(tables[0].X, tables[0].y)
         with open(options.save, "wb") as file:
             pickle.dump(model, file)
         print(f"\nThe model fitted to all rows is in {options.save}.")
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=["auto", "regression", "classification"], default="auto")
     parser.add_argument("--save", metavar="FILE", help="pickle the model fitted to all rows")
     parser.add_argument("--folds", type=int, default=3, help="of the cross-validation (default 3)")
-    parser.add_argument("--jobs", type=int, default=2, help="members grown at a time (default 2)")
+    parser.add_argument("--jobs", type=int, default=2, help="fits at a time (default 2)")
     return parser
 
 
@@ -95,10 +95,12 @@ def _bundled() -> Iterator[Table]:
         ("diabetes", "regression", datasets.load_diabetes),
         ("breast cancer", "classification", datasets.load_breast_cancer),
         ("wine", "classification", datasets.load_wine),
-        ("digits, 600 rows", "classification", datasets.load_digits),
+        ("digits, 400 rows", "classification", datasets.load_digits),
     ):
         bunch = load()
-        rows = np.sort(rng.permutation(len(bunch.target))[:600])
+        rows = np.sort(
+            rng.permutation(len(bunch.target))[: 400 if load is datasets.load_digits else None]
+        )
         names = [str(name).replace(" ", "_") for name in bunch.feature_names]
         yield Table(title, names, bunch.data[rows], bunch.target[rows], task)
 
@@ -117,12 +119,12 @@ def _check(table: Table, folds: int) -> None:
         raise TableError(f"{table.title} has too few rows {what} for {folds} folds.")
 
 
-def _evolving(task: str, jobs: int, **parameters: Any) -> BaseEstimator:
+def _evolving(task: str, **parameters: Any) -> BaseEstimator:
     estimator = EvolvingRegressor if task == "regression" else EvolvingClassifier
-    return estimator(random_state=_SEED, n_jobs=jobs, **parameters)
+    return estimator(random_state=_SEED, **parameters)
 
 
-def _models(task: str, jobs: int) -> dict[str, BaseEstimator]:
+def _models(task: str) -> dict[str, BaseEstimator]:
     """Return the models to compare."""
     if task == "regression":
         linear, trees, mlp = Ridge(), HistGradientBoostingRegressor, MLPRegressor
@@ -133,7 +135,7 @@ def _models(task: str, jobs: int) -> dict[str, BaseEstimator]:
             MLPClassifier,
         )
     return {
-        "evolving network": _evolving(task, jobs),
+        "evolving network": _evolving(task),
         type(linear).__name__: make_pipeline(StandardScaler(), linear),
         "HistGradientBoosting": trees(random_state=_SEED),
         "MLP": make_pipeline(
@@ -142,37 +144,57 @@ def _models(task: str, jobs: int) -> dict[str, BaseEstimator]:
     }
 
 
-def _compare(table: Table, folds: int, jobs: int) -> None:
-    """Cross-validate the models on a table and print a line for each."""
-    regression = table.task == "regression"
-    scores = ("R2",) if regression else ("accuracy", "log-loss")
-    print(f"\n{table.title}: {table.task}, {table.X.shape[0]} rows x {table.X.shape[1]} columns")
-    print(f"  {'model':22s}" + "".join(f"{name:>18s}" for name in (*scores, "fit s", "size")))
-    splitter = (KFold if regression else StratifiedKFold)(folds, shuffle=True, random_state=_SEED)
-    for name, model in _models(table.task, jobs).items():
-        lines = []
-        for train, test in splitter.split(table.X, table.y):
-            start = time.perf_counter()
-            with warnings.catch_warnings():
-                # Whether a reference has converged is not the user's concern here.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                fitted = clone(model).fit(table.X[train], table.y[train])
-            seconds = time.perf_counter() - start
-            X, y = table.X[test], table.y[test]
-            if regression:
-                line = [r2_score(y, fitted.predict(X))]
-            else:
-                probability = fitted.predict_proba(X)
-                line = [
-                    accuracy_score(y, fitted.predict(X)),
-                    log_loss(y, probability, labels=fitted.classes_),
-                ]
-            lines.append([*line, seconds, _size(fitted)])
-        mean, spread = np.mean(lines, axis=0), np.std(lines, axis=0)
-        shown = [f"{m:.3f} +- {s:.3f}" for m, s in zip(mean[:-2], spread[:-2], strict=True)]
-        shown += [f"{mean[-2]:.2f}", f"{mean[-1]:.0f}"]
-        print(f"  {name:22s}" + "".join(f"{cell:>18s}" for cell in shown), flush=True)
-    print("  size: numbers in the model (weights and constants; thresholds and leaves of trees)")
+def _compare(tables: Sequence[Table], folds: int, jobs: int) -> None:
+    """Cross-validate the models on tables and print a line for each."""
+    tasks = [
+        (table, model, split)
+        for table in tables
+        for model in _models(table.task).values()
+        for split in _splits(table, folds)
+    ]
+    # In processes: the fits of small tables are too short-winded for threads.
+    lines = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(_fit_and_score)(*task) for task in tasks
+    )
+    for table in tables:
+        scores = ("R2",) if table.task == "regression" else ("accuracy", "log-loss")
+        rows, columns = table.X.shape
+        print(f"\n{table.title}: {table.task}, {rows} rows x {columns} columns")
+        print(f"  {'model':22s}" + "".join(f"{name:>18s}" for name in (*scores, "fit s", "size")))
+        for name in _models(table.task):
+            part = np.array([next(lines) for _ in range(folds)])
+            mean, spread = part.mean(axis=0), part.std(axis=0)
+            shown = [f"{m:.3f} +- {s:.3f}" for m, s in zip(mean[:-2], spread[:-2], strict=True)]
+            shown += [f"{mean[-2]:.2f}", f"{mean[-1]:.0f}"]
+            print(f"  {name:22s}" + "".join(f"{cell:>18s}" for cell in shown), flush=True)
+    print("\nsize: numbers in the model (weights and constants; nodes of trees)")
+
+
+def _splits(table: Table, folds: int) -> list[tuple[Any, Any]]:
+    """Return training and test rows of each fold."""
+    splitter = KFold if table.task == "regression" else StratifiedKFold
+    return list(splitter(folds, shuffle=True, random_state=_SEED).split(table.X, table.y))
+
+
+def _fit_and_score(table: Table, model: Any, split: tuple[Any, Any]) -> list[float]:
+    """Return a model's scores on the test rows, the seconds its fit took, and its size."""
+    train, test = split
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        # Whether a reference has converged is not the user's concern here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = clone(model).fit(table.X[train], table.y[train])
+    seconds = time.perf_counter() - start
+    X, y = table.X[test], table.y[test]
+    if table.task == "regression":
+        return [r2_score(y, fitted.predict(X)), seconds, _size(fitted)]
+    probability = fitted.predict_proba(X)
+    return [
+        accuracy_score(y, fitted.classes_[probability.argmax(axis=1)]),
+        log_loss(y, probability, labels=fitted.classes_),
+        seconds,
+        _size(fitted),
+    ]
 
 
 def _size(model: Any) -> int:
@@ -190,7 +212,7 @@ def _size(model: Any) -> int:
 def _show(table: Table) -> None:
     """Grow one small network on a table, print its course and its formula."""
     print(f"\nA small network on {table.title}, as it evolves:", flush=True)
-    model = _evolving(table.task, 1, n_members=1, max_nodes=4, n_generations=12, verbose=1)
+    model = _evolving(table.task, n_members=1, max_nodes=4, n_generations=12, verbose=1)
     model.fit(table.X, table.y)
     formula = formula_text(model._network, model._scaling, table.names, model._output_names())
     print(f"\nIts formula:\n{formula}")

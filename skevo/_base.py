@@ -350,9 +350,8 @@ class BaseEvolving(BaseEstimator):
         parts = []
         with torch.no_grad():
             for start in range(0, len(X), self.block_size):
-                rows = self._scaling(X[start : start + self.block_size])
-                columns = torch.as_tensor(np.ascontiguousarray(rows.T)).to(network.weight)
-                parts.append(network.output(network.columns(columns)).T.double().cpu().numpy())
+                rows = torch.as_tensor(self._scaling(X[start : start + self.block_size]))
+                parts.append(network.predict(rows).double().cpu().numpy())
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:

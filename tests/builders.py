@@ -18,7 +18,7 @@ TAME = ("add", "mul", "max", "tanh", "sin", "gauss", "step")
 
 
 @st.composite
-def topologies(draw, n_operators=len(OPERATORS), max_inputs=3, max_nodes=6, min_nodes=0):
+def topologies(draw, n_operators=13, max_inputs=3, max_nodes=6, min_nodes=0):
     """Draw a valid topology; columns are drawn as often as constants are not."""
     n_inputs = draw(st.integers(1, max_inputs))
     n_nodes = draw(st.integers(min_nodes, max_nodes))
@@ -51,9 +51,7 @@ def network_of(topology, operators=OPERATORS, n_outputs=1, seed=0, dtype=torch.f
     )
 
 
-def random_network(
-    seed=0, n_inputs=3, n_nodes=5, n_outputs=1, operators=TAME, dtype=torch.float64
-):
+def random_network(seed=0, n_inputs=3, n_nodes=5, n_outputs=1, operators=TAME, dtype=torch.float64):
     """Return a network whose nodes read random earlier columns, some of them a constant."""
     draw = np.random.default_rng(seed)
     left = [int(draw.integers(n_inputs + node)) for node in range(n_nodes)]

@@ -174,7 +174,7 @@ def rise(columns, target, weight, ridge, removed):
     return after - best_objective(columns, target, weight, ridge)
 
 
-def working_response(columns, output, residual, curvature):
+def working_response(output, residual, curvature):
     """Return the target whose weighted least squares is a loss's quadratic model.
 
     With curvature ``h`` and residual ``r`` at the output ``eta``, the model of the loss is

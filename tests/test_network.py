@@ -38,8 +38,7 @@ def integer_network(seed=0, n_outputs=2):
     """Return a network in which every number is a small integer, so that no sum rounds."""
     network = random_network(seed, operators=("add", "mul", "max", "sub"), n_outputs=n_outputs)
     rounded = {
-        name: getattr(network, name).mul(3).round()
-        for name in ("constants", "weight", "bias")
+        name: getattr(network, name).mul(3).round() for name in ("constants", "weight", "bias")
     }
     return replace(network, scale=torch.ones_like(network.scale), **rounded)
 
@@ -256,9 +255,7 @@ def test_merge_holds_equal_nodes_once(changes, n_nodes):
     networks, x = shared_pair(**changes), normal(10, 2)
     merged = merge(networks)
     assert merged.n_nodes == n_nodes
-    torch.testing.assert_close(
-        merged.predict(x), mean_output(networks, x), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(merged.predict(x), mean_output(networks, x), rtol=1e-12, atol=1e-12)
 
 
 def test_merge_ignores_constants_that_no_operand_reads():

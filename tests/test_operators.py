@@ -203,7 +203,9 @@ def test_register_operator_refuses_wrong_commutativity():
     [
         ({"name": "two words"}, "identifier"),
         ({"name": 3}, "identifier"),
-        ({"text": "f({a})"}, "must contain"),
+        ({"text": "f({a})"}, "must have the fields"),
+        ({"text": "f({a}, {b}, {c})"}, "must have the fields"),
+        ({"text": "f({a}, {b}}"}, "Single"),
         ({"constant": "both"}, "constant must be"),
         ({"location": 0}, "location must be"),
     ],

@@ -47,9 +47,7 @@ def test_ancestors_and_descendants_equal_recursion(topology, data):
     node = data.draw(st.integers(0, topology.n_nodes - 1))
     assert topology.ancestors([node]).tolist() == sorted(reference.ancestors(topology, node))
     assert topology.descendants([node]).tolist() == [
-        other
-        for other in range(topology.n_nodes)
-        if node in reference.ancestors(topology, other)
+        other for other in range(topology.n_nodes) if node in reference.ancestors(topology, other)
     ]
 
 

@@ -16,8 +16,6 @@ References
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -96,8 +94,3 @@ def constant_step(
     return torch.zeros_like(network.constants).index_copy(
         0, nodes, step.to(network.constants.dtype)
     )
-
-
-def with_constants(network: Network, constants: Tensor) -> Network:
-    """Return the network with other constants."""
-    return replace(network, constants=constants)

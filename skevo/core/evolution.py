@@ -213,7 +213,9 @@ def _criterion(grower: Grower, loss: float) -> float:
     degrees = grower.curvature.degrees + 2.0 * grower.network.n_nodes
     share = degrees / grower.searched.total_weight
     if not isinstance(grower.loss, SquaredError):
-        return loss + 2.0 * grower.noise * share
+        # The outputs of a softmax are free up to a common term.
+        n_free = max(1, len(grower.network.bias) - 1) if grower.loss.known_scale else 1
+        return loss + 2.0 * grower.noise * n_free * share
     # Where hardly a degree of freedom is left, the residual says nothing about new rows.
     return loss / (1.0 - share) ** 2 if share < 0.9 else float("inf")
 
@@ -269,10 +271,12 @@ def _mutate(grower: Grower) -> Nodes:
     one = network.scale.new_ones(1)
     node = Nodes(np.array([operator]), np.array([left]), np.array([right]), constant * one, one)
     sketch = grower.sketch
-    spread = weighted_deviation(node_columns(network, node, sketch.columns), sketch.weight)
+    column = node_columns(network, node, sketch.columns)
+    spread = weighted_deviation(column, sketch.weight)
     if not bool(torch.isfinite(spread)):
         return node.take([])
-    return replace(node, scale=spread) if bool(spread > 0) else node
+    # A constant column's is rounding, not a scale.
+    return replace(node, scale=spread) if bool(spread > 1e-6 * column.abs().max()) else node
 
 
 def _select(grower: Grower, room: int) -> Nodes:

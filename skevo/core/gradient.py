@@ -60,7 +60,9 @@ class GradientTrainer:
                 output = layer(inputs[:, batch].T).T
                 weight = rows.weight[batch]
                 value = (loss.value(output, rows.target[:, batch]) * weight).sum()
-                value = value / weight.sum() + decay * layer.weight.square().sum()
+                # By the mean weight, not the batch's own: batches count by what weighs in them.
+                value = value * (rows.n_rows / (len(batch) * rows.total_weight))
+                value = value + decay * layer.weight.square().sum()
                 self.optimizer.zero_grad()
                 value.backward()
                 self.optimizer.step()

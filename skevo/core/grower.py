@@ -102,7 +102,7 @@ class Grower:
         Mean loss on the searched rows after the last training.
     noise : float
         What a column of pure noise lowers the objective by, on average: half the variance of the
-        residual over the curvature, summed over outputs. For a binary log-likelihood that is 1/2.
+        residual, summed over outputs, or 1/2 for log-likelihoods.
     searched : MemoryRows
         The rows that pruning and evolving look at: all training rows with the exact solver, the
         sketch with the other one, which never sees all rows at once.
@@ -176,9 +176,8 @@ class Grower:
         loss, rows = self.loss, self.searched
         self.loss_value = mean_loss(rows, self.network, loss)
         self.noise = 0.5
-        if loss.bound is not None:
-            self.noise *= mean_square_residual(rows, self.network, loss) / loss.bound
         if not loss.known_scale:
+            self.noise *= mean_square_residual(rows, self.network, loss)
             # What has been fitted away of the noise.
             self.noise /= max(1.0 - self.curvature.degrees / rows.total_weight, 0.1)
 

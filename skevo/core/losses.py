@@ -124,7 +124,8 @@ class TorchLoss(Loss):
     ----------
     function : callable
         ``function(prediction, target)`` of tensors of shape (n_samples, n_outputs), or (n_samples,)
-        for one output. It returns one value per sample, or a scalar, the mean over samples.
+        for one output. It returns a tensor of values per sample (or sample and output), which are
+        averaged over outputs, or a scalar, the mean over samples.
     shift, scale : Tensor of shape (n_outputs, 1)
         Predictions and targets are given to the function as ``shift + scale * value``: in the
         user's units, while the network works in standardised ones.
@@ -153,7 +154,7 @@ class TorchLoss(Loss):
                 "loss must return a scalar or one value per sample, got a tensor of shape "
                 f"{tuple(result.shape)} for {len(prediction)} samples."
             )
-        return result.reshape(len(prediction), -1).sum(dim=1)
+        return result.reshape(len(prediction), -1).mean(dim=1)
 
     def residual(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the negative gradient."""

@@ -151,7 +151,7 @@ class Network:
         """
         result = self.weight.new_empty(len(x), len(self.bias))
         for start in range(0, len(x), block_size):
-            block = x[start : start + block_size].T.contiguous().to(self.weight)
+            block = x[start : start + block_size].to(self.weight).T.contiguous()
             result[start : start + block_size] = self.output(self.columns(block)).T
         return result
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,6 +108,10 @@ class Topology:
             and np.array_equal(self.left, other.left)
             and np.array_equal(self.right, other.right)
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor: arrays come back from pickle writeable and unchecked.
+        return Topology, (self.n_inputs, self.operator, self.left, self.right)
 
     def __hash__(self) -> int:
         return hash((self.n_inputs, self.operator.tobytes(), self.left.tobytes()))

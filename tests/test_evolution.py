@@ -1,0 +1,525 @@
+"""Evolution: the three steps, their bookkeeping, and when they stop."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import reference
+import torch
+from builders import TAME, assert_same_network, normal, random_network
+
+from skevo.core import evolution as module
+from skevo.core.evolution import Stopping, evolve, evolve_network, prune, train
+from skevo.core.grower import Grower, Settings
+from skevo.core.heads import coefficients, gram, mean_loss, objective
+from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss
+from skevo.core.network import Network, Nodes
+from skevo.core.operators import get_operators
+from skevo.core.rows import MemoryRows
+from skevo.core.topology import CONSTANT
+
+N = 200
+TEXT = {"n_candidates": 1, "pruning": "std", "solver": "adam"}
+
+
+def sources(target, inputs, n_held=0, n_sketch=None, weight=None, block_size=4096):
+    """Return training, sketch and validation rows."""
+    n = inputs.shape[1]
+    weight = torch.ones(n, dtype=inputs.dtype) if weight is None else weight
+
+    def source(rows):
+        return MemoryRows(inputs[:, rows], target[:, rows], weight[rows], block_size=block_size)
+
+    training = source(slice(n_held, None))
+    sketch = training if n_sketch is None else source(slice(n_held, n_held + n_sketch))
+    return training, sketch, source(slice(n_held)) if n_held else None
+
+
+def make_grower(
+    target=None, *, operators=TAME, loss=None, seed=0, network=None, sources_of=None, **settings
+):
+    inputs = normal(3, N)
+    if target is None:
+        target = inputs[:1] * inputs[1:2] + torch.tanh(inputs[2:] + 0.5)
+        target = target + 0.1 * normal(1, N, seed=5)
+    if network is None:
+        network = Network.linear(get_operators(operators), 3, len(target), dtype=torch.float64)
+    return Grower(
+        network,
+        *sources(target, inputs, **(sources_of or {})),
+        SquaredError() if loss is None else loss,
+        Settings(**settings),
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def classes(n_classes):
+    """Return a target that depends on a product."""
+    inputs = normal(3, N)
+    score = inputs[0] * inputs[1] + 0.2 * normal(N, seed=5)
+    if n_classes == 2:
+        return (score > 0).double()[None]
+    return torch.nn.functional.one_hot((score > 0) + (score > 1.0).long(), 3).T.double()
+
+
+def assert_consistent(grower):
+    """Fail unless columns and statistics are those of the network."""
+    sources_of = {grower.rows, grower.sketch, grower.validation} - {None}
+    for source in sources_of:
+        expected = grower.network.columns(source.columns[: source.n_inputs])
+        # Nodes are computed one way when they are grown and another when all are.
+        torch.testing.assert_close(source.columns, expected, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(grower.plain, gram(grower.searched), rtol=1e-10, atol=1e-9)
+    assert len(grower.curvature.matrix) == grower.network.topology.n_columns + 1
+    assert len(grower.quantiles) == grower.network.topology.n_columns
+
+
+# -- train -----------------------------------------------------------------------------------------
+
+
+def test_train_of_linear_start_is_ridge_regression():
+    grower = make_grower(alpha=2.0)
+    train(grower)
+    x, y = grower.rows.columns.T.numpy(), grower.rows.target.T.numpy()
+    expected = reference.solve_head(x, y, np.ones(N), reference.ridge_of(x, np.ones(N), 2.0))
+    # A Gram matrix of moderate condition.
+    np.testing.assert_allclose(coefficients(grower.network), expected, rtol=1e-8, atol=1e-10)
+
+
+def with_constants_to_learn():
+    """Return a network with tanh(x2 + 0), where the target has 0.5."""
+    network = Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)
+    return network.grow(
+        Nodes(
+            np.array([TAME.index("tanh")]), np.array([2]), np.array([CONSTANT]),
+            torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64),
+        )
+    )  # fmt: skip
+
+
+def test_train_refines_constants_at_the_generations_it_should():
+    grower = make_grower(network=with_constants_to_learn(), refine_every=3, alpha=0.1)
+    constants = [0.0]
+    for _ in range(5):
+        train(grower)
+        constants.append(float(grower.network.constants))
+    moved = [before != after for before, after in pairwise(constants)]
+    assert moved == [True, False, False, True, False]
+
+
+def test_train_refines_constants_to_the_truth():
+    inputs = normal(3, N)
+    grower = make_grower(
+        torch.tanh(inputs[2:] + 0.5), network=with_constants_to_learn(), refine_every=1, alpha=1e-6
+    )
+    for _ in range(10):
+        train(grower)
+    # Noise-free; steps converge linearly with their damping.
+    assert float(grower.network.constants) == pytest.approx(0.5, abs=1e-3)
+    assert_consistent(grower)
+
+
+def test_train_never_raises_the_objective_by_refining():
+    network = random_network(5, n_nodes=9)
+    grower = make_grower(network=network, refine_every=1, alpha=1.0)
+    values = []
+    for _ in range(6):
+        train(grower)
+        values.append(objective(grower.rows, grower.network, grower.loss, grower.curvature.ridge))
+    assert all(after <= before for before, after in pairwise(values))
+    assert values[-1] < values[0]
+
+
+def test_train_chooses_penalty_by_noise():
+    quiet, noisy = (
+        make_grower(normal(3, N)[:1] + noise * normal(1, N, seed=5), refine_every=1)
+        for noise in (0.01, 100.0)
+    )
+    train(quiet)
+    train(noisy)
+    assert quiet.alpha < noisy.alpha
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "expected"),
+    [
+        (SquaredError(), {}, 3.0),
+        (LogLoss(), {}, 0.3),
+        (SquaredError(), {"alpha": 7.0}, 7.0),
+        (LogLoss(), {"alpha": 0.0}, 0.0),
+        (SquaredError(), {"solver": "adam"}, 0.0),
+    ],
+)
+def test_penalty_starts_where_settings_say(loss, settings, expected):
+    assert make_grower(classes(2), loss=loss, **settings).alpha == expected
+
+
+def test_given_penalty_is_never_changed():
+    grower = make_grower(alpha=7.0, refine_every=1)
+    evolve_network(grower, Stopping(3))
+    assert grower.alpha == 7.0
+
+
+def test_noise_estimates_half_the_variance_of_the_residual():
+    noise = normal(1, N, seed=5)
+    grower = make_grower(normal(3, N)[:1] + 2.0 * noise, alpha=1e-6)
+    train(grower)
+    # Unbiased up to the fit: 196 degrees of freedom are left.
+    left = 2.0 * grower.loss_value * N / (2.0 * (N - 4))
+    assert grower.noise == pytest.approx(left, rel=1e-6)
+    assert 1.5 < grower.noise < 2.5
+
+
+# -- prune -----------------------------------------------------------------------------------------
+
+
+def grown(**settings):
+    """Return a grower whose network has useful and useless nodes, trained."""
+    grower = make_grower(alpha=1.0, **settings)
+    mul, tanh = TAME.index("mul"), TAME.index("tanh")
+    one = torch.ones(4, dtype=torch.float64)
+    # Useful: x0 * x1, tanh(x2 + 0.5). Useless: sums of inputs' tanh, read by one another.
+    grower.grow(
+        Nodes(
+            np.array([mul, tanh, tanh, mul]), np.array([0, 2, 0, 1]),
+            np.array([1, CONSTANT, 1, 1]), 0.5 * one, one,
+        )
+    )  # fmt: skip
+    grower.grow(Nodes(np.array([tanh]), np.array([5]), np.array([6]), one[:1], one[:1]))
+    train(grower)
+    return grower
+
+
+def test_prune_by_loss_removes_useless_leaves_and_keeps_useful_ones():
+    grower = grown(prune_below=3.0)
+    before = grower.network.topology
+    prune(grower)
+    topology = grower.network.topology
+    kept = set(zip(topology.operator.tolist(), topology.left.tolist(), strict=True))
+    assert topology.n_nodes < before.n_nodes
+    assert {(TAME.index("mul"), 0), (TAME.index("tanh"), 2)} <= kept
+    assert_consistent(grower)
+
+
+def test_prune_by_loss_leaves_head_at_its_new_optimum():
+    grower = grown(prune_below=3.0)
+    prune(grower)
+    pruned = coefficients(grower.network)
+    x, y = grower.rows.columns.T.numpy(), grower.rows.target.T.numpy()
+    expected = reference.solve_head(x, y, np.ones(N), reference.ridge_of(x, np.ones(N), 1.0))
+    # Rank-one corrections of an inverse.
+    np.testing.assert_allclose(pruned, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_prune_by_loss_rises_by_less_than_allowed_for_each():
+    grower = grown(prune_below=3.0)
+    before = objective(grower.rows, grower.network, grower.loss, grower.curvature.ridge)
+    allowed, n_nodes = 3.0 * grower.noise, grower.network.n_nodes
+    prune(grower)
+    after = objective(grower.rows, grower.network, grower.loss, grower.curvature.ridge)
+    assert after - before <= (n_nodes - grower.network.n_nodes) * allowed
+
+
+@pytest.mark.parametrize("pruning", ["loss", "std"])
+@pytest.mark.parametrize(("max_nodes", "n_left"), [(5, 4), (6, 5), (100, 5)])
+def test_prune_makes_room_only_where_the_network_is_full(max_nodes, n_left, pruning):
+    grower = grown(pruning=pruning, max_nodes=max_nodes, prune_below=0.0)
+    prune(grower)
+    assert grower.network.n_nodes == n_left
+    assert_consistent(grower)
+
+
+def test_prune_by_std_removes_leaf_of_lowest_contribution():
+    grower = grown(pruning="std", max_nodes=5)
+    network, topology = grower.network, grower.network.topology
+    columns = grower.rows.columns.numpy()[3:]
+    contributions = np.abs(network.weight.numpy()[0, 3:]) * columns.std(axis=1)
+    leaves = np.flatnonzero(reference.leaves(topology))
+    weakest = leaves[np.argmin(contributions[leaves])]
+    prune(grower)
+    kept = [node for node in range(5) if node != weakest]
+    assert grower.network.topology.operator.tolist() == topology.operator[kept].tolist()
+    assert torch.equal(grower.network.weight, network.weight[:, [0, 1, 2, *(3 + k for k in kept)]])
+
+
+# -- evolve ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_candidates", [1, 300])
+@pytest.mark.parametrize("solver", ["exact", "adam"])
+@pytest.mark.parametrize("sources_of", [{}, {"n_sketch": 60, "n_held": 40}])
+def test_evolve_leaves_function_and_other_slots_unchanged(n_candidates, solver, sources_of):
+    grower = make_grower(
+        n_candidates=n_candidates, solver=solver, sources_of=sources_of, grow_above=0.0
+    )
+    train(grower)
+    evolve(grower)
+    train(grower)
+    before = copy.deepcopy(grower.network)
+    evolve(grower)
+    after = grower.network
+    n_columns = before.topology.n_columns
+    assert after.n_nodes > before.n_nodes
+    assert torch.equal(after.weight[:, :n_columns], before.weight)
+    assert (after.weight[:, n_columns:] == 0.0).all()
+    assert torch.equal(after.bias, before.bias)
+    assert torch.equal(after.constants[: before.n_nodes], before.constants)
+    assert torch.equal(after.scale[: before.n_nodes], before.scale)
+    inputs = normal(3, 30, seed=9)
+    # The head's sum has more terms, all of them zero.
+    torch.testing.assert_close(
+        after.predict(inputs.T), before.predict(inputs.T), rtol=1e-13, atol=1e-13
+    )
+    if solver == "exact":
+        assert_consistent(grower)
+
+
+@pytest.mark.parametrize("n_new", [1, 2, 5])
+@pytest.mark.parametrize("max_nodes", [0, 1, 4])
+def test_evolve_adds_no_more_than_asked_and_than_there_is_room(max_nodes, n_new):
+    grower = make_grower(n_new=n_new, max_nodes=max_nodes, grow_above=0.0)
+    train(grower)
+    evolve(grower)
+    assert 0 <= grower.network.n_nodes <= min(n_new, max_nodes)
+    assert (grower.network.n_nodes > 0) == (max_nodes > 0)
+
+
+def test_evolve_adds_nothing_below_the_noise():
+    # A target of pure noise, and a bar that no chance gain among 500 candidates reaches.
+    grower = make_grower(normal(1, N, seed=5), grow_above=40.0)
+    train(grower)
+    evolve(grower)
+    assert grower.network.n_nodes == 0
+
+
+def test_evolve_scales_nodes_to_unit_deviation():
+    grower = make_grower(sources_of={"n_sketch": 60})
+    train(grower)
+    evolve(grower)
+    deviation = grower.rows.columns[3:].std(dim=1, correction=0)
+    # Measured in one pass, on all rows, although candidates were screened on sixty.
+    torch.testing.assert_close(deviation, torch.ones_like(deviation), rtol=1e-9, atol=1e-9)
+
+
+def test_evolve_survives_a_pool_without_candidates():
+    grower = make_grower(operators=("mul",), n_candidates=2, prune_below=-1.0, grow_above=-1.0)
+    sizes = []
+    for _ in range(12):
+        train(grower)
+        evolve(grower)
+        sizes.append(grower.network.n_nodes)
+    assert sizes[-1] > 0
+
+
+def test_evolve_never_scales_a_node_by_rounding():
+    # Nodes that are constant on the rows, such as a maximum with 50: their deviation is rounding.
+    target = normal(1, N)
+    grower = make_grower(target, operators=("max",), n_candidates=1, max_nodes=500)
+    grower.rows.columns[:3] -= 1e3
+    for _ in range(60):
+        evolve(grower)
+    columns = grower.rows.columns[3:]
+    constant = columns.std(dim=1, correction=0) < 1e-6
+    assert constant.any()
+    assert (grower.network.scale[constant] == 1.0).all()
+
+
+# -- all of it -------------------------------------------------------------------------------------
+
+
+def test_one_generation_with_mul_finds_product_term():
+    inputs = normal(3, N)
+    target = 3.0 * inputs[:1] * inputs[2:] - inputs[1:2] + 0.5
+    grower = make_grower(target, operators=("mul",), alpha=1e-8, n_new=1, n_candidates=100)
+    found = evolve_network(grower, Stopping(1))
+    topology = found.network.topology
+    assert (topology.left.tolist(), topology.right.tolist()) == ([0], [2])
+    weight = found.network.weight[0] / torch.cat([torch.ones(3), found.network.scale])
+    # The penalty shrinks by 1e-8 of the sum of squares.
+    np.testing.assert_allclose(weight, [0.0, -1.0, 0.0, 3.0], atol=1e-8)
+    assert float(found.network.bias) == pytest.approx(0.5, abs=1e-8)
+    assert found.history[1].loss < 1e-12
+
+
+def test_no_generations_give_the_linear_model():
+    grower = make_grower(alpha=2.0)
+    found = evolve_network(grower, Stopping(0))
+    train(other := make_grower(alpha=2.0))
+    assert_same_network(found.network, other.network)
+    assert len(found.history) == 1
+
+
+CASES = [
+    pytest.param({}, id="exact"),
+    pytest.param({"n_candidates": 1, "pruning": "std"}, id="blind"),
+    pytest.param({"solver": "adam", "learning_rate": 0.05}, id="adam"),
+    pytest.param({**TEXT, "learning_rate": 0.05}, id="source-text"),
+    pytest.param({"sources_of": {"n_held": 50}}, id="held-out"),
+    pytest.param({"sources_of": {"n_held": 50, "n_sketch": 60}}, id="sketch"),
+    pytest.param({"loss": LogLoss(), "target": classes(2)}, id="log"),
+    pytest.param({"loss": CrossEntropy(), "target": classes(3)}, id="cross-entropy"),
+    pytest.param({"max_nodes": 3}, id="full"),
+    pytest.param(
+        {
+            "loss": TorchLoss(
+                torch.nn.functional.l1_loss,
+                torch.zeros(1, 1, dtype=torch.float64),
+                torch.ones(1, 1, dtype=torch.float64),
+            ),
+            "solver": "adam",
+            "learning_rate": 0.05,
+        },
+        id="any-loss",
+    ),
+]
+
+
+@pytest.mark.parametrize("arguments", CASES)
+def test_evolution_returns_network_of_the_best_generation(arguments):
+    grower = make_grower(**arguments)
+    found = evolve_network(grower, Stopping(8, None))
+    values = [record.validation_loss for record in found.history]
+    assert found.best_generation == int(np.argmin(values))
+    best = found.history[found.best_generation]
+    assert found.network.n_nodes == best.n_nodes
+    # The network computes what was recorded for it.
+    rows = grower.searched
+    rows.assign(found.network)
+    loss = grower.loss.reported(
+        mean_loss(rows, found.network, grower.loss), len(found.network.bias)
+    )
+    assert loss == pytest.approx(best.loss, rel=1e-9, abs=1e-12)
+    if grower.validation is not None:
+        grower.validation.assign(found.network)
+        held = mean_loss(grower.validation, found.network, grower.loss)
+        assert grower.loss.reported(held, 1) == pytest.approx(best.validation_loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("arguments", CASES)
+def test_evolution_lowers_the_loss_of_the_linear_start(arguments):
+    found = evolve_network(make_grower(**arguments), Stopping(8, None))
+    assert min(record.loss for record in found.history) < found.history[0].loss
+
+
+@pytest.mark.parametrize("arguments", CASES)
+def test_evolution_is_the_same_for_the_same_seed_only(arguments):
+    torch.manual_seed(0)
+    first = evolve_network(make_grower(**arguments), Stopping(4, None))
+    torch.manual_seed(1)
+    second = evolve_network(make_grower(**arguments), Stopping(4, None))
+    other = evolve_network(make_grower(**arguments, seed=1), Stopping(4, None))
+    assert_same_network(first.network, second.network)
+    assert [record[:3] for record in first.history] == [record[:3] for record in second.history]
+    assert [record[:3] for record in first.history] != [record[:3] for record in other.history]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"loss": LogLoss(), "target": classes(2)}])
+def test_evolution_is_independent_of_block_size(arguments):
+    histories = [
+        evolve_network(
+            make_grower(**arguments, sources_of={"n_held": 50, "block_size": block_size}),
+            Stopping(5, None),
+        ).history
+        for block_size in (64, 100_000)
+    ]
+    losses = [[record.loss for record in history] for history in histories]
+    # Sums in another order, through five generations of solves.
+    np.testing.assert_allclose(*losses, rtol=1e-7)
+    assert [r.n_nodes for r in histories[0]] == [r.n_nodes for r in histories[1]]
+
+
+def test_evolution_keeps_columns_and_statistics_in_step():
+    grower = make_grower(sources_of={"n_held": 40, "n_sketch": 60}, max_nodes=6, prune_below=4.0)
+    for _ in range(10):
+        train(grower)
+        assert_consistent(grower)
+        prune(grower)
+        assert_consistent(grower)
+        evolve(grower)
+        assert_consistent(grower)
+
+
+@pytest.mark.parametrize("pruning", ["loss", "std"])
+@pytest.mark.parametrize("max_nodes", [0, 1, 4])
+def test_evolution_never_exceeds_max_nodes(max_nodes, pruning):
+    grower = make_grower(max_nodes=max_nodes, pruning=pruning, grow_above=0.0)
+    history = evolve_network(grower, Stopping(6, None)).history
+    assert max(record.n_nodes for record in history) == max_nodes
+
+
+def test_evolution_takes_its_three_steps_in_order(monkeypatch):
+    calls = []
+    for name in ("train", "prune", "evolve"):
+        step = getattr(module, name)
+
+        def called(grower, name=name, step=step):
+            calls.append(name)
+            step(grower)
+
+        monkeypatch.setattr(module, name, called)
+    evolve_network(make_grower(), Stopping(2, None))
+    assert calls == ["train", "prune", "evolve", "train", "prune", "evolve", "train"]
+
+
+def test_monitor_sees_every_line_of_the_history():
+    lines = []
+    found = evolve_network(make_grower(), Stopping(3, None), lambda *line: lines.append(line))
+    assert lines == list(enumerate(found.history))
+    assert [record.seconds for record in found.history] == sorted(
+        record.seconds for record in found.history
+    )
+
+
+# -- stopping --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_generations", [0, 1, 5])
+def test_evolution_stops_after_n_generations(n_generations):
+    found = evolve_network(make_grower(), Stopping(n_generations, None))
+    assert found.stop_reason == "n_generations"
+    assert len(found.history) == n_generations + 1
+
+
+def scripted(monkeypatch, values):
+    """Have generations report these validation losses, one second apart."""
+    lines = iter(values)
+
+    def assess(grower, seconds):
+        value = next(lines)
+        return module.Generation(value, value, 0, float(len(values)))
+
+    monkeypatch.setattr(module, "_assess", assess)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "tol", "n_lines", "best"),
+    [
+        pytest.param([5, 4, 4, 4, 4], 2, 0.0, 4, 1, id="flat"),
+        pytest.param([5, 4, 6, 3, 6, 6, 6], 2, 0.0, 6, 3, id="improves-in-time"),
+        pytest.param([5, 6, 7, 8], 3, 0.0, 4, 0, id="worse-from-the-start"),
+        pytest.param([5, 4.9, 4.8, 4.7], 2, 0.1, 3, 2, id="below-tolerance-but-better"),
+        pytest.param([5, 4.9, 4.8, 4.4, 4.4, 4.4, 4.4], 3, 0.1, 7, 3, id="adds-up-to-tolerance"),
+        pytest.param([-5, -5.2, -5.4, -9], 2, 0.1, 3, 2, id="negative-loss"),
+    ],
+)
+def test_evolution_stops_without_improvement(monkeypatch, values, patience, tol, n_lines, best):
+    scripted(monkeypatch, [*values, *[99] * 20])
+    found = evolve_network(make_grower(), Stopping(20, patience, tol))
+    assert found.stop_reason == "n_iter_no_change"
+    assert len(found.history) == n_lines
+    assert found.best_generation == best
+
+
+def test_evolution_stops_after_max_time(monkeypatch):
+    # The clock is the test's: a second for each look at it.
+    ticks = iter(range(1000))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
+    found = evolve_network(make_grower(), Stopping(50, None, max_time=3.5))
+    assert found.stop_reason == "max_time"
+    assert [record.seconds for record in found.history] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_evolution_without_patience_goes_on(monkeypatch):
+    scripted(monkeypatch, [1.0] * 10)
+    assert len(evolve_network(make_grower(), Stopping(9, None)).history) == 10

@@ -1,0 +1,260 @@
+"""Members: folds, seeds, and the number of threads."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from builders import TAME, assert_same_network, normal
+
+from skevo.core import members as module
+from skevo.core.evolution import Stopping, evolve_network
+from skevo.core.grower import Grower, Settings
+from skevo.core.losses import SquaredError
+from skevo.core.members import Table, Task, fit_member, hold_out, plan_members, single_thread
+from skevo.core.network import Network
+from skevo.core.operators import get_operators
+from skevo.core.rows import MemoryRows
+
+
+def ones(n):
+    return torch.ones(n, dtype=torch.float64)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# -- folds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_rows", [40, 41, 103])
+@pytest.mark.parametrize("n_members", [2, 3, 8, 20])
+def test_folds_are_disjoint_and_cover_all_rows(n_members, n_rows):
+    splits = hold_out(ones(n_rows), n_members, 0.2, generator())
+    assert len(splits) == n_members
+    held = torch.cat([validation for _, validation in splits])
+    assert sorted(held.tolist()) == list(range(n_rows))
+    sizes = [len(validation) for _, validation in splits]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 8])
+def test_member_trains_on_all_rows_it_does_not_hold_out(n_members):
+    for train, validation in hold_out(ones(50), n_members, 0.2, generator()):
+        assert sorted([*train.tolist(), *validation.tolist()]) == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "n_rows", "n_held"),
+    [(0.2, 100, 20), (0.25, 42, 10), (0.001, 100, 1), (0.999, 50, 49)],
+)
+def test_single_member_holds_out_its_fraction(fraction, n_rows, n_held):
+    ((train, validation),) = hold_out(ones(n_rows), 1, fraction, generator())
+    assert (len(train), len(validation)) == (n_rows - n_held, n_held)
+
+
+@pytest.mark.parametrize(
+    ("weight", "n_members", "fraction"),
+    [
+        pytest.param(ones(39), 1, 0.2, id="few-rows"),
+        pytest.param(0.5 * ones(79), 4, 0.2, id="little-weight"),
+        pytest.param(20.0 * ones(7), 4, 0.2, id="fewer-than-two-per-member"),
+        pytest.param(ones(500), 4, None, id="no-fraction"),
+    ],
+)
+def test_small_tables_hold_nothing_out(weight, n_members, fraction):
+    assert hold_out(weight, n_members, fraction, generator()) == [(None, None)] * n_members
+
+
+@pytest.mark.parametrize("weight", [ones(40), 5.0 * ones(8), 0.5 * ones(80)])
+def test_tables_of_total_weight_forty_hold_rows_out(weight):
+    assert all(train is not None for train, _ in hold_out(weight, 4, 0.2, generator()))
+
+
+def test_folds_are_shuffled_by_the_generator():
+    first, same, other = (
+        hold_out(ones(60), 3, 0.2, generator(seed))[0][1].tolist() for seed in (0, 0, 1)
+    )
+    assert first == same
+    assert first != other
+    assert first != sorted(first)
+
+
+def test_tasks_have_numbers_folds_and_seeds_of_their_own():
+    tasks = plan_members(ones(60), 4, 0.2, 7)
+    assert [task.number for task in tasks] == [0, 1, 2, 3]
+    assert len({task.seed for task in tasks}) == 4
+    again = plan_members(ones(60), 4, 0.2, 7)
+    assert [task.seed for task in tasks] == [task.seed for task in again]
+    assert all(
+        torch.equal(one.validation, other.validation)
+        for one, other in zip(tasks, again, strict=True)
+    )
+    assert [task.seed for task in plan_members(ones(60), 4, 0.2, 8)] != [
+        task.seed for task in tasks
+    ]
+
+
+def test_small_tables_have_tasks_that_differ_by_seed_alone():
+    tasks = plan_members(ones(20), 3, 0.2, 7)
+    assert all(task.train is None and task.validation is None for task in tasks)
+    assert len({task.seed for task in tasks}) == 3
+
+
+# -- fitting ---------------------------------------------------------------------------------------
+
+
+def table(n=120, weight=None):
+    inputs = normal(3, n)
+    target = inputs[:1] * inputs[1:2] + 0.1 * normal(1, n, seed=1)
+    return Table(inputs, target, ones(n) if weight is None else weight)
+
+
+def fit(data, task, settings=None, n_generations=4, **kwargs):
+    return fit_member(
+        data, task, get_operators(TAME), SquaredError(), settings or Settings(),
+        Stopping(n_generations, None), **kwargs,
+    )  # fmt: skip
+
+
+def test_member_is_an_evolution_on_its_rows():
+    data = table()
+    task = plan_members(data.weight, 3, 0.2, 0)[1]
+    found = fit(data, task)
+
+    def source(rows):
+        return MemoryRows(data.inputs[:, rows], data.target[:, rows], data.weight[rows])
+
+    rows = source(task.train)
+    network = Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)
+    grower = Grower(
+        network, rows, rows, source(task.validation), SquaredError(), Settings(),
+        generator(task.seed),
+    )  # fmt: skip
+    expected = evolve_network(grower, Stopping(4, None))
+    assert_same_network(found.network, expected.network)
+    assert [line[:3] for line in found.history] == [line[:3] for line in expected.history]
+
+
+def test_held_out_rows_change_nothing_but_the_choice_of_generation():
+    data = table()
+    task = plan_members(data.weight, 3, 0.2, 0)[0]
+    other = Table(data.inputs.clone(), data.target.clone(), data.weight)
+    other.target[:, task.validation] = 100.0
+    first, second = fit(data, task), fit(other, task)
+    assert [line.loss for line in first.history] == [line.loss for line in second.history]
+    assert first.history[0].validation_loss != second.history[0].validation_loss
+
+
+@pytest.mark.parametrize("n_rows", [1500, 1501, 1800])
+def test_large_tables_are_screened_on_a_sketch(monkeypatch, n_rows):
+    seen = []
+
+    def record(grower, stopping, monitor):
+        seen.append(grower)
+
+    monkeypatch.setattr(module, "evolve_network", record)
+    fit(table(n_rows), Task(0, None, None, 0))
+    fit(table(n_rows), Task(0, torch.arange(n_rows - 10), torch.arange(n_rows - 10, n_rows), 0))
+    assert [grower.rows.n_rows for grower in seen] == [n_rows, n_rows - 10]
+    assert [grower.sketch.n_rows for grower in seen] == [min(1500, n_rows), min(1500, n_rows - 10)]
+    assert (seen[0].sketch is seen[0].rows) == (n_rows <= 1500)
+    # The sketch is of training rows, each once.
+    columns = {tuple(row) for row in seen[1].sketch.columns.T.tolist()}
+    assert len(columns) == seen[1].sketch.n_rows
+    assert columns <= {tuple(row) for row in seen[1].rows.columns.T.tolist()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_member_has_the_dtype_of_its_table(dtype):
+    data = table()
+    data = Table(data.inputs.to(dtype), data.target.to(dtype), data.weight.to(dtype))
+    network = fit(data, Task(0, None, None, 0)).network
+    assert {network.weight.dtype, network.bias.dtype, network.constants.dtype} == {dtype}
+    assert network.n_nodes > 0
+
+
+def test_member_with_weights_equals_member_with_copies():
+    copies = torch.from_numpy(np.random.default_rng(0).integers(1, 4, 30))
+    data = table(30, copies.double())
+    repeated = Table(
+        data.inputs.repeat_interleave(copies, dim=1),
+        data.target.repeat_interleave(copies, dim=1),
+        ones(int(copies.sum())),
+    )
+    first, second = (fit(rows, Task(0, None, None, 3)) for rows in (data, repeated))
+    # Sums in another order, through four generations of solves.
+    torch.testing.assert_close(
+        first.network.predict(data.inputs.T), second.network.predict(data.inputs.T),
+        rtol=1e-6, atol=1e-7,
+    )  # fmt: skip
+    assert first.network.topology == second.network.topology
+
+
+def test_member_leaves_no_gradients_and_reports_to_its_monitor():
+    lines = []
+    found = fit(table(), Task(5, None, None, 0), monitor=lambda *line: lines.append(line))
+    assert not found.network.weight.requires_grad
+    assert [line[:2] for line in lines] == [(5, generation) for generation in range(5)]
+    assert [line[2] for line in lines] == list(found.history)
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_threads():
+    """Have torch use three threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_single_thread_is_put_back_when_the_fit_is_done():
+    during = []
+    fit(
+        table(), Task(0, None, None, 0), n_generations=1,
+        monitor=lambda *line: during.append(torch.get_num_threads()),
+    )  # fmt: skip
+    assert set(during) == {1}
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_single_thread_is_put_back_when_the_fit_raises():
+    def fail(*line):
+        raise RuntimeError("stopped by the monitor")
+
+    with pytest.raises(RuntimeError, match="stopped by the monitor"):
+        fit(table(), Task(0, None, None, 0), monitor=fail)
+    assert torch.get_num_threads() == 3
+    assert module._inside == 0
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_single_thread_is_put_back_after_fits_that_overlap():
+    inside, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def other():
+        with single_thread():
+            inside.set()
+            leave.wait(30)
+            seen.append(torch.get_num_threads())
+
+    worker = threading.Thread(target=other)
+    worker.start()
+    assert inside.wait(30)
+    with single_thread():
+        seen.append(torch.get_num_threads())
+    leave.set()
+    worker.join()
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == 3
+    with single_thread():
+        seen.append(torch.get_num_threads())
+    assert seen == [1, 1, 1]
+    assert torch.get_num_threads() == 3
