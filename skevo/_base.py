@@ -86,6 +86,9 @@ _DOCSTRING = """{summary}
         Of the columns.
     n_jobs : int or None, default=None
         Members that are grown in parallel. The result does not depend on it.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
+        all. On the same rows the result is that of one longer fit.
     random_state : int, RandomState instance or None, default=None
         Seeds folds and proposals.
     verbose : int, default=0
@@ -154,6 +157,7 @@ class BaseEvolving(BaseEstimator):
         "dtype": [StrOptions({"float32", "float64"})],
         "device": [str],
         "n_jobs": [Integral, None],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -180,6 +184,7 @@ class BaseEvolving(BaseEstimator):
         device: str = "auto",
         dtype: str = "float64",
         n_jobs: int | None = None,
+        warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -202,6 +207,7 @@ class BaseEvolving(BaseEstimator):
         self.device = device
         self.dtype = dtype
         self.n_jobs = n_jobs
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
@@ -251,7 +257,10 @@ class BaseEvolving(BaseEstimator):
         list of Evolution
         """
         self.device_ = self._device()
-        self._scaling = fit_scaling(X, sample_weight)
+        earlier = self._earlier(target.shape[1])
+        if earlier is None:
+            self._scaling = fit_scaling(X, sample_weight)
+            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings, stopping = self._settings(), self._stopping()
         table = Table(
@@ -264,15 +273,36 @@ class BaseEvolving(BaseEstimator):
                 for part in (self._scaling(X).T, target.T, sample_weight)
             )
         )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        tasks = plan_members(table.weight, self.n_members, self.validation_fraction, seed)
+        tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
         monitor = print_generation if self.verbose else None
+        starts: list[Evolution | None] = [*earlier] if earlier else [None] * len(tasks)
         members: list[Evolution] = Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(fit_member)(
-                table, task, operators, loss, settings, stopping, self.block_size, monitor
+                table, task, operators, loss, settings, stopping, self.block_size, monitor, start
             )
-            for task in tasks
+            for task, start in zip(tasks, starts, strict=True)
         )
+        # What it takes to go on is several times the size of the model.
+        self._members = members if self.warm_start else None
+        return members
+
+    def _earlier(self, n_outputs: int) -> list[Evolution] | None:
+        """Return what a warm start goes on from; None if there is nothing."""
+        members: list[Evolution] | None = getattr(self, "_members", None)
+        if not self.warm_start or members is None:
+            return None
+        before = (self._network.topology.n_inputs, len(self._network.bias), len(members))
+        now = (self.n_features_in_, n_outputs, self.n_members)
+        if before != now:
+            raise ValueError(
+                "warm_start requires the columns, outputs and n_members of the fit before, "
+                f"{before}, got {now}."
+            )
+        if self.n_generations < self.n_iter_:
+            raise ValueError(
+                f"n_generations must be >= {self.n_iter_}, the generations that were grown, for a "
+                f"warm start, got {self.n_generations}."
+            )
         return members
 
     def _device(self) -> torch.device:

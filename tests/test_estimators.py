@@ -347,3 +347,37 @@ def test_parameters_few_and_keyword_only():
     assert len(EvolvingRegressor().get_params()) <= 25
     with pytest.raises(TypeError):
         EvolvingRegressor(100)
+
+
+@each_case
+@pytest.mark.parametrize("solver", ["exact", "adam"])
+def test_warm_start_equals_one_longer_fit(estimator, data, solver):
+    X, y = data()
+    parameters = {**FAST, "solver": solver, "max_nodes": 12}
+    longer = estimator(**{**parameters, "n_generations": 14}).fit(X, y)
+    model = estimator(**parameters, warm_start=True).fit(X, y)
+    assert model.n_iter_ == 6
+    model = pickle.loads(pickle.dumps(model)).set_params(n_generations=14).fit(X, y)
+    assert_array_equal(output(model, X), output(longer, X))
+    for name in ("loss", "validation_loss", "n_nodes"):
+        assert_array_equal(model.history_[name], longer.history_[name])
+
+
+@each_case
+def test_warm_start_other_rows_goes_on(estimator, data):
+    X, y = data()
+    model = estimator(**FAST, warm_start=True).fit(X[::2], y[::2])
+    model.set_params(n_generations=9).fit(X, y)
+    assert model.n_iter_ == 9
+    assert model.score(X, y) > 0.4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"n_members": 3}, "n_members of the fit before"), ({"n_generations": 2}, ">= 6")],
+)
+def test_warm_start_what_cannot_go_on_raises(change, message):
+    X, y = regression()
+    model = EvolvingRegressor(**FAST, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**change).fit(X, y)

@@ -151,7 +151,7 @@ def test_held_out_rows_change_nothing_but_the_choice_of_generation():
 def test_large_tables_are_screened_on_a_sketch(monkeypatch, n_rows):
     seen = []
 
-    def record(grower, stopping, monitor):
+    def record(grower, *_):
         seen.append(grower)
 
     monkeypatch.setattr(module, "evolve_network", record)

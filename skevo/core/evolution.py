@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .constants import constant_nodes, constant_step
-from .grower import Grower
+from .grower import Grower, GrowerState
 from .heads import (
     choose_alpha,
     fit_head,
@@ -89,18 +89,26 @@ class Evolution:
         Position in the history.
     stop_reason : str
         ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
+    state : GrowerState or None
+        What it takes to go on from the last generation.
     """
 
     network: Network
     history: tuple[Generation, ...]
     best_generation: int
     stop_reason: str
+    state: GrowerState | None = None
 
 
 Monitor = Callable[[int, Generation], None]
 
 
-def evolve_network(grower: Grower, stopping: Stopping, monitor: Monitor | None = None) -> Evolution:
+def evolve_network(
+    grower: Grower,
+    stopping: Stopping,
+    monitor: Monitor | None = None,
+    earlier: Evolution | None = None,
+) -> Evolution:
     """Grow a network: train, prune, evolve until it stops improving.
 
     Parameters
@@ -110,6 +118,8 @@ def evolve_network(grower: Grower, stopping: Stopping, monitor: Monitor | None =
     stopping : Stopping
     monitor : callable, default=None
         Called as ``monitor(generation, record)`` after each generation.
+    earlier : Evolution, default=None
+        One to go on from, whose state the grower has taken over.
 
     Returns
     -------
@@ -117,25 +127,20 @@ def evolve_network(grower: Grower, stopping: Stopping, monitor: Monitor | None =
         With the network of the generation whose validation loss was lowest.
     """
     began = time.perf_counter()
-    history: list[Generation] = []
-    best, best_generation = grower.network, 0
-    bar, stale = float("inf"), 0
-    while True:
+    history = list(earlier.history) if earlier else []
+    before = history[-1].seconds if history else 0.0
+    best = earlier.network if earlier else grower.network
+    while not (reason := _stop_reason(stopping, history, before)):
+        if history:
+            prune(grower)
+            evolve(grower)
         train(grower)
-        history.append(_assess(grower, time.perf_counter() - began))
+        history.append(_assess(grower, before + time.perf_counter() - began))
+        if _best_generation(history) == len(history) - 1:
+            best = grower.network
         if monitor is not None:
             monitor(len(history) - 1, history[-1])
-        value = history[-1].validation_loss
-        if value < history[best_generation].validation_loss or len(history) == 1:
-            best, best_generation = grower.network, len(history) - 1
-        stale = 0 if value < bar else stale + 1
-        if value < bar:
-            bar = value - stopping.tol * abs(value)
-        reason = _stop_reason(stopping, len(history) - 1, stale, history[-1].seconds)
-        if reason:
-            return Evolution(best, tuple(history), best_generation, reason)
-        prune(grower)
-        evolve(grower)
+    return Evolution(best, tuple(history), _best_generation(history), reason, grower.state)
 
 
 def train(grower: Grower) -> None:
@@ -220,12 +225,27 @@ def _criterion(grower: Grower, loss: float) -> float:
     return loss / (1.0 - share) ** 2 if share < 0.9 else float("inf")
 
 
-def _stop_reason(stopping: Stopping, generation: int, stale: int, seconds: float) -> str:
-    if generation >= stopping.n_generations:
+def _best_generation(history: Sequence[Generation]) -> int:
+    """Return the first generation of the lowest validation loss."""
+    losses = [record.validation_loss for record in history]
+    return losses.index(min(losses))
+
+
+def _stop_reason(stopping: Stopping, history: Sequence[Generation], before: float) -> str:
+    """Return why to stop, or nothing; ``before`` are seconds that do not count."""
+    if not history:
+        return ""
+    if len(history) - 1 >= stopping.n_generations:
         return "n_generations"
+    bar, stale = float("inf"), 0
+    for record in history:
+        stale += 1
+        if record.validation_loss < bar:
+            bar = record.validation_loss - stopping.tol * abs(record.validation_loss)
+            stale = 0
     if stopping.n_iter_no_change is not None and stale >= stopping.n_iter_no_change:
         return "n_iter_no_change"
-    if stopping.max_time is not None and seconds >= stopping.max_time:
+    if stopping.max_time is not None and history[-1].seconds - before >= stopping.max_time:
         return "max_time"
     return ""
 

@@ -8,8 +8,9 @@ and optimizer in step with the network.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
 from .topology import Index
 
-__all__ = ["Grower", "Settings"]
+__all__ = ["Grower", "GrowerState", "Settings"]
 
 # The penalty that is not given: for squared error, where the choice by cross-validation begins.
 _ALPHA = 3.0
@@ -71,6 +72,36 @@ class Settings:
     refine_every: int = 5
     learning_rate: float = 0.01
     batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class GrowerState:
+    """What a grower needs, beside rows and settings, to go on where another one stopped.
+
+    Attributes
+    ----------
+    network : Network
+        Of the last generation, not of the best.
+    plain : Tensor of shape (n_columns + 1, n_columns + 1)
+        Gram matrix of the searched rows, as it was put together.
+    curvature : Curvature
+    alpha, noise, loss_value : float
+    age : int
+    generator : Tensor
+        State of the random generator.
+    optimizer : dict or None
+        State of the ``adam`` solver's optimizer.
+    """
+
+    network: Network
+    plain: Tensor
+    curvature: Curvature
+    alpha: float
+    noise: float
+    loss_value: float
+    age: int
+    generator: Tensor
+    optimizer: dict[str, Any] | None
 
 
 class Grower:
@@ -185,6 +216,21 @@ class Grower:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
         return self.alpha * rows.total_weight / self.rows.total_weight
 
+    @property
+    def state(self) -> GrowerState:
+        """What it takes to go on from here."""
+        return GrowerState(
+            self.network,
+            self.plain,
+            self.curvature,
+            self.alpha,
+            self.noise,
+            self.loss_value,
+            self.age,
+            self.generator.get_state(),
+            None if self.trainer is None else deepcopy(self.trainer.optimizer.state_dict()),
+        )
+
     # -- changes -------------------------------------------------------------------------------
 
     def rehead(self, network: Network, curvature: Curvature | None = None) -> None:
@@ -201,6 +247,27 @@ class Grower:
             source.assign(network)
         self._plain = self._curvature = None
         self._quantiles = self.sketch.columns.new_empty(0, N_QUANTILES)
+
+    def resume(self, state: GrowerState) -> None:
+        """Go on where another grower stopped.
+
+        On the same rows the statistics are taken over, so that nothing tells the two apart; on
+        other rows they are computed anew.
+        """
+        self.revalue(state.network)
+        self.alpha, self.age = state.alpha, state.age
+        self.generator.set_state(state.generator)
+        if self.trainer is not None:
+            self.trainer = GradientTrainer(
+                state.network, self.settings.learning_rate, self.settings.batch_size
+            )
+            if state.optimizer is not None:
+                self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
+        if torch.allclose(self.plain, state.plain.to(self.plain), rtol=1e-9, atol=0.0):
+            self._plain, self._curvature = state.plain, state.curvature
+            self.noise, self.loss_value = state.noise, state.loss_value
+        else:
+            self.measure()
 
     def grow(self, nodes: Nodes) -> None:
         """Add nodes to the network."""

@@ -117,6 +117,7 @@ def fit_member(
     stopping: Stopping,
     block_size: int = 4096,
     monitor: Callable[[int, int, Generation], None] | None = None,
+    earlier: Evolution | None = None,
 ) -> Evolution:
     """Grow one member.
 
@@ -132,6 +133,8 @@ def fit_member(
         Rows that are reduced at a time.
     monitor : callable, default=None
         Called as ``monitor(member, generation, record)``.
+    earlier : Evolution, default=None
+        One to go on from, with its state.
 
     Returns
     -------
@@ -160,10 +163,13 @@ def fit_member(
             sketch = source(picked if task.train is None else task.train[picked])
         validation = None if task.validation is None else source(task.validation)
         grower = Grower(network, rows, sketch, validation, loss, settings, generator)
+        if earlier is not None and earlier.state is not None:
+            grower.resume(earlier.state)
         return evolve_network(
             grower,
             stopping,
             None if monitor is None else lambda *line: monitor(task.number, *line),
+            earlier,
         )
 
 
