@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tables = [read_csv(options.data, options.target, options.task)]
         for table in tables:
             _check(table, options.folds)
+        if options.save and not Path(options.save).absolute().parent.is_dir():
+            raise TableError(f"there is no folder to save {options.save} in.")
     except TableError as error:
         print(f"skevo: {error}", file=sys.stderr)
         return 2

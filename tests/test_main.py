@@ -99,13 +99,17 @@ def broken(tmp_path, prices):
             [write(tmp_path / "f.csv", names, [[1, 2.5], [3, 4.5]]), "--target", "price"],
             "too few rows",
         ),
+        "folder": (
+            [prices, "--target", "price", "--save", str(tmp_path / "none" / "model.pkl")],
+            "no folder",
+        ),
         "folds": ([prices, "--target", "price", "--folds", "1"], "--folds must be >= 2"),
     }  # fmt: skip
 
 
 CASES = [
     "path", "column", "no target", "no data", "text", "hole", "nan", "empty", "ragged",
-    "one column", "one class", "text for regression", "too few", "folds",
+    "one column", "one class", "text for regression", "too few", "folder", "folds",
 ]  # fmt: skip
 
 
