@@ -131,9 +131,6 @@ class Grower:
         Generations that were trained.
     loss_value : float
         Mean loss on the searched rows after the last training.
-    noise : float
-        What a column of pure noise lowers the objective by, on average: half the variance of the
-        residual, summed over outputs, or 1/2 for log-likelihoods.
     searched : MemoryRows
         The rows that pruning and evolving look at: all training rows with the exact solver, the
         sketch with the other one, which never sees all rows at once.
@@ -172,7 +169,8 @@ class Grower:
         self._sources = [rows]
         self._sources += [sketch] if sketch is not rows else []
         self._sources += [validation] if validation is not None else []
-        self.loss_value = self.noise = float("nan")
+        self.loss_value = float("nan")
+        self._noise: float | None = None
         self.revalue(network)
 
     # -- statistics ----------------------------------------------------------------------------
@@ -203,14 +201,24 @@ class Grower:
         return self._quantiles
 
     def measure(self) -> None:
-        """Update ``loss_value`` and ``noise`` for the network as it has been trained."""
-        loss, rows = self.loss, self.searched
-        self.loss_value = mean_loss(rows, self.network, loss)
-        self.noise = 0.5
-        if not loss.known_scale:
-            self.noise *= mean_square_residual(rows, self.network, loss)
-            # What has been fitted away of the noise.
-            self.noise /= max(1.0 - self.curvature.degrees / rows.total_weight, 0.1)
+        """Update ``loss_value``, and with it ``noise``, for the network as it has been trained."""
+        self.loss_value = mean_loss(self.searched, self.network, self.loss)
+        self._noise = None
+
+    @property
+    def noise(self) -> float:
+        """What a column of pure noise lowers the objective by, on average.
+
+        Half the variance of the residual, summed over outputs, or 1/2 for log-likelihoods.
+        """
+        if self._noise is None:
+            self._noise = 0.5
+            if not self.loss.known_scale:
+                self._noise *= mean_square_residual(self.searched, self.network, self.loss)
+                # What has been fitted away of the noise.
+                spent = self.curvature.degrees / self.searched.total_weight
+                self._noise /= max(1.0 - spent, 0.1)
+        return self._noise
 
     def alpha_on(self, rows: MemoryRows) -> float:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
@@ -265,7 +273,7 @@ class Grower:
                 self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         if torch.allclose(self.plain, state.plain.to(self.plain), rtol=1e-9, atol=0.0):
             self._plain, self._curvature = state.plain, state.curvature
-            self.noise, self.loss_value = state.noise, state.loss_value
+            self._noise, self.loss_value = state.noise, state.loss_value
         else:
             self.measure()
 
