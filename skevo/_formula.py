@@ -110,11 +110,14 @@ def _apply(operator: Operator, left: _Term, right: _Term, scale: float) -> _Term
             return _Term(factor, left.text, left.atomic)
         divisor = right.text if right.atomic else f"({right.text})"
         return _Term(factor, f"{left.text or '1'} / {divisor}", False)
+    factor = 1.0
+    if operator.name == "gate" and left.text:
+        left, factor = _Term(1.0, left.text, left.atomic), left.factor
     text = operator.text.format(a=left, b=right)
     text = text.replace(" + -", " - ").replace(" - -", " + ")
-    if operator.name == "gate" or _is_atomic(text):
-        return _Term(1.0 / scale, text, operator.name != "gate")
-    return _Term(1.0 / scale, f"({text})", True)
+    if operator.name == "gate":
+        return _Term(factor / scale, text, False)
+    return _Term(1.0 / scale, text if _is_atomic(text) else f"({text})", True)
 
 
 def _is_atomic(text: str) -> bool:
