@@ -12,7 +12,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from ._base import BaseEvolving, describe
+from ._base import BaseEvolving
+from ._docstring import describe
 from .core.losses import CrossEntropy, LogLoss
 from .core.network import merge
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import BaseEvolving, describe
+from ._base import BaseEvolving
+from ._docstring import describe
 from .core.losses import Loss, SquaredError, TorchLoss
 from .core.network import Network, merge
 

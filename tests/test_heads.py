@@ -10,8 +10,6 @@ from builders import normal, random_network, rows_for
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skevo.core.heads import (
-    ALPHAS,
-    choose_alpha,
     coefficients,
     extend_gram,
     fit_head,
@@ -26,6 +24,7 @@ from skevo.core.heads import (
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
+from skevo.core.ridge import ALPHAS, choose_alpha
 from skevo.core.rows import MemoryRows
 
 N = 150

@@ -43,9 +43,8 @@ def test_use_counts_every_operand(topology):
 
 @wirings
 @given(topologies(min_nodes=1), st.data())
-def test_ancestors_and_descendants_equal_recursion(topology, data):
+def test_descendants_equal_recursion(topology, data):
     node = data.draw(st.integers(0, topology.n_nodes - 1))
-    assert topology.ancestors([node]).tolist() == sorted(reference.ancestors(topology, node))
     assert topology.descendants([node]).tolist() == [
         other for other in range(topology.n_nodes) if node in reference.ancestors(topology, other)
     ]

@@ -13,7 +13,6 @@ import torch
 from .constants import constant_nodes, constant_step
 from .grower import Grower, GrowerState
 from .heads import (
-    choose_alpha,
     fit_head,
     mean_loss,
     objective,
@@ -25,6 +24,7 @@ from .losses import SquaredError
 from .network import Network, Nodes
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
+from .ridge import choose_alpha
 from .rows import node_columns
 from .screening import Screened, pick, screen
 from .statistics import weighted_deviation

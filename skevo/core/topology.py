@@ -212,17 +212,8 @@ class Topology:
             )
         return Topology(self.n_inputs, self.operator[kept], left, right), kept
 
-    def ancestors(self, nodes: Sequence[int] | Index) -> Index:
-        """Return the numbers of the given nodes and of all nodes they read, in ascending order."""
-        needed = np.zeros(self.n_columns + 1, dtype=bool)
-        needed[self.n_inputs + np.asarray(nodes, dtype=np.int64)] = True
-        for node in range(self.n_nodes - 1, -1, -1):
-            if needed[self.n_inputs + node]:
-                needed[self.left[node]] = needed[self.right[node]] = True
-        return np.flatnonzero(needed[self.n_inputs : self.n_columns])
-
     def descendants(self, nodes: Sequence[int] | Index) -> Index:
-        """Return the numbers of the given nodes and of all nodes that depend on them."""
+        """Return the given nodes and all that depend on them: what `prune` can take together."""
         touched = np.zeros(self.n_columns + 1, dtype=bool)
         touched[self.n_inputs + np.asarray(nodes, dtype=np.int64)] = True
         for node in range(self.n_nodes):

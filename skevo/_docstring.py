@@ -1,0 +1,110 @@
+"""The docstring that both estimators share: their parameters and attributes are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["describe"]
+
+_DOCSTRING = """{summary}
+    A network of binary operators, each on input columns, earlier nodes, or trainable constants,
+    with a linear head on all of them, goes through train, prune, evolve, generation after
+    generation. The result is a small network that is also a formula. Several members, each held to
+    rows of its own, are averaged; their mean is one network again.
+
+    Parameters
+    ----------
+    n_generations : int, default=100
+        At most so many generations; 0 gives the linear model.
+    operators : sequence of str or Operator, default=None
+        What nodes can compute; see `skevo.available_operators`. None stands for
+        ``skevo.core.operators.DEFAULT_OPERATORS``.
+    n_candidates : int, default=500
+        Random nodes that are proposed and screened per generation. With 1, a random node is added
+        without being looked at.
+    max_nodes : int, default=100
+        Largest number of nodes of a member.
+    n_members : int, default=8
+        Networks that are averaged. Each holds out its own fold of the rows.
+    solver : {{"auto", "exact", "adam"}}, default="auto"
+        ``"exact"`` solves the head in closed form or by Newton steps and refines constants by
+        variable projection. ``"adam"`` trains both by mini-batches, an epoch per generation, for
+        any torch loss. ``"auto"`` is ``"exact"`` unless the loss is a callable.
+    {loss}
+    alpha : "auto" or float, default="auto"
+        Ridge penalty of the head on standardised columns, in units of the summed loss (with
+        ``solver="adam"``, on columns as they are scaled on entry). ``"auto"``
+        chooses it by generalised cross-validation for squared error, again and again as the network
+        grows; it is 0.3 for the log-loss, and 0 with ``solver="adam"``.
+    pruning : {{"loss", "std"}}, default="loss"
+        What is pruned: leaves whose removal raises the loss by less than noise would, or, when
+        ``max_nodes`` is reached, the leaf whose weighted contribution has the lowest standard
+        deviation.
+    validation_fraction : float or None, default=0.2
+        Share of the rows that a single member holds out to select its size; several members hold
+        out a fold each. None holds nothing out and selects by a closed-form criterion, as is done
+        for tables of a total weight below 40 in any case.
+    n_iter_no_change : int or None, default=25
+        Stop after so many generations without an improvement of the validation loss.
+    tol : float, default=1e-4
+        What counts as an improvement, relative to the best validation loss.
+    max_time : float or None, default=None
+        Stop after about so many seconds, with the best network so far.
+    learning_rate : float, default=0.01
+        Of ``solver="adam"``.
+    batch_size : int, default=256
+        Rows per step of ``solver="adam"``.
+    block_size : int, default=4096
+        Rows that are worked on at a time. Results do not depend on it beyond rounding.
+    device : str, default="auto"
+        A torch device; ``"auto"`` is a GPU where there is one.
+    dtype : {{"float64", "float32"}}, default="float64"
+        Of the columns.
+    n_jobs : int or None, default=None
+        Members that are grown in parallel. The result does not depend on it.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
+        all. On the same rows the result is that of one longer fit.
+    random_state : int, RandomState instance or None, default=None
+        Seeds folds and proposals.
+    verbose : int, default=0
+        Whether a line per generation is printed.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if they are all strings.
+    {fitted}
+    n_iter_ : int
+        Generations of the member that took most.
+    n_nodes_ : int
+        Nodes of the network that predicts.
+    n_parameters_ : int
+        Numbers that were trained: weights, biases, and constants of that network.
+    history_ : dict of str to ndarray
+        The course of the evolution, a column each: ``member``, ``generation``, ``loss``,
+        ``validation_loss``, ``n_nodes``, ``seconds``; ``pandas.DataFrame(model.history_)`` shows
+        it.
+        {history}
+    formula_ : str
+        The network as text, with the columns' names.
+    device_ : torch.device
+        Where the network was grown.
+
+    Examples
+    --------
+    {example}
+    """
+
+
+def describe(**parts: str) -> Callable[[type], type]:
+    """Give an estimator the common docstring, with its own parts in the blanks."""
+
+    def decorate(estimator: type) -> type:
+        text = _DOCSTRING.format(**{name: part.strip() for name, part in parts.items()})
+        estimator.__doc__ = "\n".join(line for line in text.split("\n") if line.strip() or not line)
+        return estimator
+
+    return decorate
