@@ -257,20 +257,15 @@ class Grower:
         self._quantiles = self.sketch.columns.new_empty(0, N_QUANTILES)
 
     def resume(self, state: GrowerState) -> None:
-        """Go on where another grower stopped.
+        """Go on where another grower stopped; this one has to start from that one's network.
 
         On the same rows the statistics are taken over, so that nothing tells the two apart; on
         other rows they are computed anew.
         """
-        self.revalue(state.network)
         self.alpha, self.age = state.alpha, state.age
         self.generator.set_state(state.generator)
-        if self.trainer is not None:
-            self.trainer = GradientTrainer(
-                state.network, self.settings.learning_rate, self.settings.batch_size
-            )
-            if state.optimizer is not None:
-                self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
+        if self.trainer is not None and state.optimizer is not None:
+            self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         if torch.allclose(self.plain, state.plain.to(self.plain), rtol=1e-9, atol=0.0):
             self._plain, self._curvature = state.plain, state.curvature
             self._noise, self.loss_value = state.noise, state.loss_value

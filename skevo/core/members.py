@@ -148,12 +148,17 @@ def fit_member(
         )
 
     generator = torch.Generator().manual_seed(task.seed)
-    network = Network.linear(
-        operators,
-        len(table.inputs),
-        len(table.target),
-        device=table.inputs.device,
-        dtype=table.inputs.dtype,
+    state = None if earlier is None else earlier.state
+    network = (
+        Network.linear(
+            operators,
+            len(table.inputs),
+            len(table.target),
+            device=table.inputs.device,
+            dtype=table.inputs.dtype,
+        )
+        if state is None
+        else state.network
     )
     with single_thread(), torch.no_grad():
         rows = source(task.train)
@@ -163,8 +168,8 @@ def fit_member(
             sketch = source(picked if task.train is None else task.train[picked])
         validation = None if task.validation is None else source(task.validation)
         grower = Grower(network, rows, sketch, validation, loss, settings, generator)
-        if earlier is not None and earlier.state is not None:
-            grower.resume(earlier.state)
+        if state is not None:
+            grower.resume(state)
         return evolve_network(
             grower,
             stopping,
