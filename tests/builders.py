@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from skevo.core.losses import CrossEntropy, LogLoss
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
 from skevo.core.rows import MemoryRows
@@ -93,3 +94,13 @@ def assert_same_network(one, other):
     assert [item.name for item in one.operators] == [item.name for item in other.operators]
     for name in ("constants", "scale", "weight", "bias"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def target_for(loss, signal):
+    """Return the signal with noise, or its classes, as a loss wants it."""
+    target = signal + 0.3 * normal(*signal.shape, seed=2)
+    if isinstance(loss, LogLoss):
+        return (target > target.median()).double()
+    if isinstance(loss, CrossEntropy):
+        return torch.nn.functional.one_hot(target.argmax(dim=0), len(target)).T.double()
+    return target

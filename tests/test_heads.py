@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from builders import normal, random_network, rows_for
+from builders import normal, random_network, rows_for, target_for
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skevo.core.heads import (
@@ -45,11 +45,7 @@ def problem(loss=None, n_outputs=1, kind="ones", n_nodes=5, block_size=4096):
     network = random_network(n_nodes=n_nodes, n_outputs=n_outputs)
     inputs = normal(3, N)
     signal = random_network(3, n_outputs=n_outputs).predict(inputs.T).T
-    target = signal + 0.3 * normal(n_outputs, N, seed=2)
-    if isinstance(loss, LogLoss):
-        target = (target > target.median()).double()
-    elif isinstance(loss, CrossEntropy):
-        target = torch.nn.functional.one_hot(target.argmax(dim=0), n_outputs).T.double()
+    target = target_for(loss, signal)
     rows = rows_for(network, target, inputs, weights(kind), block_size)
     return rows, network, rows.columns.T.numpy()
 

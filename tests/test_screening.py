@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from builders import TAME, normal, random_network, rows_for
+from builders import TAME, normal, random_network, rows_for, target_for
 
 from skevo.core.heads import fit_head, gram, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
@@ -29,12 +29,7 @@ def candidates(network, n=12):
 def problem(loss, n_outputs=1, weighted=False, block_size=4096):
     network = random_network(n_outputs=n_outputs)
     inputs = normal(3, N)
-    target = random_network(3, n_outputs=n_outputs).predict(inputs.T).T
-    target = target + 0.3 * normal(n_outputs, N, seed=2)
-    if isinstance(loss, LogLoss):
-        target = (target > target.median()).double()
-    elif isinstance(loss, CrossEntropy):
-        target = torch.nn.functional.one_hot(target.argmax(dim=0), n_outputs).T.double()
+    target = target_for(loss, random_network(3, n_outputs=n_outputs).predict(inputs.T).T)
     weight = normal(N, seed=6).abs() + 0.1 if weighted else None
     return rows_for(network, target, inputs, weight, block_size), network
 
