@@ -104,3 +104,14 @@ def target_for(loss, signal):
     if isinstance(loss, CrossEntropy):
         return torch.nn.functional.one_hot(target.argmax(dim=0), len(target)).T.double()
     return target
+
+
+def weights(kind, n):
+    """Return weights of n rows: all one, random, or counts with zeros among them."""
+    draw = np.random.default_rng(5)
+    weight = {
+        "ones": np.ones(n),
+        "random": draw.uniform(0.1, 3.0, n),
+        "counts": draw.integers(0, 4, n).astype(float),
+    }[kind]
+    return torch.from_numpy(weight)

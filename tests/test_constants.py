@@ -9,8 +9,9 @@ import torch
 from builders import TAME, network_of, normal, random_network, rows_for
 
 from skevo.core.constants import constant_nodes, constant_step
-from skevo.core.heads import fit_head, gram, objective, quadratic_model
+from skevo.core.heads import fit_head, objective, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
+from skevo.core.moments import measure_moments
 from skevo.core.topology import CONSTANT, Topology
 
 N = 80
@@ -37,7 +38,7 @@ def problem(loss, n_outputs=1, alpha=1.0, block_size=4096):
     elif isinstance(loss, CrossEntropy):
         target = torch.nn.functional.one_hot(target.argmax(dim=0), n_outputs).T.double()
     rows = rows_for(network, target, inputs, normal(N, seed=8).abs() + 0.1, block_size)
-    network, _ = fit_head(rows, network, loss, alpha, gram(rows))
+    network, _ = fit_head(rows, network, loss, alpha, measure_moments(rows))
     return rows, network, quadratic_model(rows, network, loss, alpha)
 
 
@@ -115,7 +116,7 @@ def test_strongly_damped_step_is_the_gradient_with_the_head_solved_again(n_outpu
     def lowest(constants):
         moved = with_constants(network, constants)
         rows.assign(moved)
-        moved, after = fit_head(rows, moved, loss, 0.0, gram(rows))
+        moved, after = fit_head(rows, moved, loss, 0.0, measure_moments(rows))
         return objective(rows, moved, loss, after.ridge)
 
     expected = []
@@ -136,7 +137,7 @@ def test_small_step_lowers_the_objective(loss, n_outputs):
     step = constant_step(rows, network, loss, curvature, damping=1e-3)
     moved = with_constants(network, network.constants + 0.1 * step)
     rows.assign(moved)
-    moved, after = fit_head(rows, moved, loss, 1.0, gram(rows))
+    moved, after = fit_head(rows, moved, loss, 1.0, measure_moments(rows))
     assert objective(rows, moved, loss, after.ridge) < before
 
 
@@ -160,7 +161,7 @@ def test_steps_lower_the_loss_and_recover_the_constant(operator, truth, start):
     values = []
     for _ in range(15):
         rows.assign(current)
-        current, curvature = fit_head(rows, current, SquaredError(), 1e-9, gram(rows))
+        current, curvature = fit_head(rows, current, SquaredError(), 1e-9, measure_moments(rows))
         values.append(objective(rows, current, SquaredError(), curvature.ridge))
         step = constant_step(rows, current, SquaredError(), curvature, damping=1e-3)
         current = with_constants(current, current.constants + step)
@@ -175,7 +176,7 @@ def test_constant_that_changes_nothing_gets_no_step():
     network = with_constants(network, torch.tensor([-50.0, 0.1], dtype=torch.float64))
     inputs = normal(2, N)
     rows = rows_for(network, torch.tanh(inputs[1:] + 0.5), inputs)
-    network, curvature = fit_head(rows, network, SquaredError(), 1.0, gram(rows))
+    network, curvature = fit_head(rows, network, SquaredError(), 1.0, measure_moments(rows))
     step = constant_step(rows, network, SquaredError(), curvature, damping=1e-3)
     assert step[0] == 0.0
     assert step[1] > 0.01

@@ -12,8 +12,9 @@ from builders import TAME, assert_same_network, normal, random_network
 from skevo.core import evolution as module
 from skevo.core.evolution import Stopping, evolve, evolve_network, prune, train
 from skevo.core.grower import Grower, Settings
-from skevo.core.heads import coefficients, gram, mean_loss, objective
+from skevo.core.heads import coefficients, mean_loss, objective
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss
+from skevo.core.moments import measure_moments
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
 from skevo.core.rows import MemoryRows
@@ -70,7 +71,10 @@ def assert_consistent(grower):
         expected = grower.network.columns(source.columns[: source.n_inputs])
         # Nodes are computed one way when they are grown and another when all are.
         torch.testing.assert_close(source.columns, expected, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(grower.plain, gram(grower.searched), rtol=1e-10, atol=1e-9)
+    for kept, measured in zip(
+        vars(grower.moments).values(), vars(measure_moments(grower.searched)).values(), strict=True
+    ):
+        torch.testing.assert_close(kept, measured, rtol=1e-10, atol=1e-9)
     assert len(grower.curvature.matrix) == grower.network.topology.n_columns + 1
     assert len(grower.quantiles) == grower.network.topology.n_columns
 

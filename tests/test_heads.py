@@ -6,22 +6,20 @@ import numpy as np
 import pytest
 import reference
 import torch
-from builders import normal, random_network, rows_for, target_for
+from builders import normal, random_network, rows_for, target_for, weights
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skevo.core.heads import (
     coefficients,
-    extend_gram,
     fit_head,
-    gram,
     mean_loss,
     objective,
     penalty,
     quadratic_model,
-    variances,
     with_coefficients,
 )
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
+from skevo.core.moments import measure_moments, variances
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
 from skevo.core.ridge import ALPHAS, choose_alpha
@@ -30,23 +28,13 @@ from skevo.core.rows import MemoryRows
 N = 150
 
 
-def weights(kind, n=N):
-    draw = np.random.default_rng(5)
-    weight = {
-        "ones": np.ones(n),
-        "random": draw.uniform(0.1, 3.0, n),
-        "counts": draw.integers(0, 4, n).astype(float),
-    }[kind]
-    return torch.from_numpy(weight)
-
-
 def problem(loss=None, n_outputs=1, kind="ones", n_nodes=5, block_size=4096):
     """Return rows, network and dense columns of a regression or classification problem."""
     network = random_network(n_nodes=n_nodes, n_outputs=n_outputs)
     inputs = normal(3, N)
     signal = random_network(3, n_outputs=n_outputs).predict(inputs.T).T
     target = target_for(loss, signal)
-    rows = rows_for(network, target, inputs, weights(kind), block_size)
+    rows = rows_for(network, target, inputs, weights(kind, N), block_size)
     return rows, network, rows.columns.T.numpy()
 
 
@@ -56,53 +44,7 @@ def standardise(columns, weight):
 
 
 def fit(rows, network, loss, alpha, **kwargs):
-    return fit_head(rows, network, loss, alpha, gram(rows), **kwargs)
-
-
-# -- statistics ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("block_size", [64, 100_000])
-@pytest.mark.parametrize("kind", ["ones", "random"])
-def test_gram_equals_sum_of_outer_products(kind, block_size):
-    rows, _, columns = problem(kind=kind, block_size=block_size)
-    # Sums of 150 terms in another order.
-    np.testing.assert_allclose(
-        gram(rows), reference.gram(columns, rows.weight.numpy()), rtol=1e-11, atol=1e-11
-    )
-
-
-def test_gram_of_single_precision_columns_is_double():
-    rows, _, _ = problem()
-    single = MemoryRows(rows.columns.float(), rows.target.float(), rows.weight.float())
-    assert gram(single).dtype == torch.float64
-
-
-@pytest.mark.parametrize("kind", ["ones", "random", "counts"])
-def test_variances_equal_two_pass_formula(kind):
-    rows, _, columns = problem(kind=kind)
-    # One pass loses digits of columns whose mean exceeds their spread.
-    np.testing.assert_allclose(
-        variances(gram(rows)), reference.variances(columns, rows.weight.numpy()), rtol=1e-9
-    )
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1e6, 1e-9])
-def test_variances_of_constant_columns_are_exactly_zero(value):
-    columns = torch.stack([torch.full((N,), value, dtype=torch.float64), normal(N)])
-    found = variances(gram(MemoryRows(columns, normal(1, N), weights("random"))))
-    assert found[0] == 0.0
-    assert found[1] > 0.5
-
-
-@pytest.mark.parametrize("n_new", [1, 4])
-def test_extended_gram_equals_gram_of_all_columns(n_new):
-    rows, network, _ = problem(kind="random")
-    old = MemoryRows(rows.columns[:-n_new], rows.target, rows.weight)
-    extended = extend_gram(rows, gram(old))
-    # The same products, in matrix products of other sizes.
-    torch.testing.assert_close(extended, gram(rows), rtol=1e-12, atol=1e-12)
-    assert network.n_nodes >= n_new
+    return fit_head(rows, network, loss, alpha, measure_moments(rows), **kwargs)
 
 
 def test_coefficients_and_back_is_bit_equal():
@@ -279,10 +221,10 @@ def test_cross_entropy_head_is_near_optimum_of_sklearn_multinomial_regression(al
 @pytest.mark.parametrize("alpha", [3.0, 100.0])
 def test_cross_entropy_head_goes_to_sklearn_multinomial_regression(alpha, kind):
     rows, network, columns = problem(CrossEntropy(), 3, kind)
-    plain = gram(rows)
+    moments = measure_moments(rows)
     # Started again and again, so that the stopping rule has no say.
     for _ in range(400):
-        network, _ = fit_head(rows, network, CrossEntropy(), alpha, plain, n_steps=2)
+        network, _ = fit_head(rows, network, CrossEntropy(), alpha, moments, n_steps=2)
     model, z, _ = multinomial(rows, columns, alpha)
     # The slowest direction converges by a factor of about 0.98 per step.
     np.testing.assert_allclose(
@@ -296,7 +238,7 @@ def test_head_lowers_objective_from_any_start(loss, spread):
     n_outputs = 3 if isinstance(loss, CrossEntropy) else 1
     rows, network, _ = problem(loss, n_outputs)
     start = replace(network, weight=spread * network.weight)
-    ridge = penalty(gram(rows), 1.0)
+    ridge = penalty(measure_moments(rows).gram, 1.0)
     fitted, _ = fit(rows, start, loss, 1.0)
     assert objective(rows, fitted, loss, ridge) < objective(rows, start, loss, ridge)
 
@@ -395,13 +337,13 @@ def test_chosen_alpha_equals_dense_search_of_the_path(n_outputs, kind, noise, pr
     inputs, weight = normal(12, 40), weights(kind, 40)
     target = normal(n_outputs, 12, seed=7) @ inputs + noise * normal(n_outputs, 40, seed=8)
     rows = rows_for(network, target, inputs, weight)
-    plain = gram(rows)
+    moments = measure_moments(rows)
     # Whatever penalty the present head was solved with, the choice is the same.
-    fitted, model = fit_head(rows, network, SquaredError(), present, plain)
+    fitted, model = fit_head(rows, network, SquaredError(), present, moments)
     found = choose_alpha(
         model,
         fitted,
-        variances(plain).sqrt(),
+        variances(moments.gram).sqrt(),
         mean_loss(rows, fitted, SquaredError()) * rows.total_weight,
         rows.total_weight,
     )
@@ -413,7 +355,7 @@ def test_chosen_alpha_equals_dense_search_of_the_path(n_outputs, kind, noise, pr
 def test_alpha_is_largest_where_no_degree_of_freedom_is_left():
     network = Network.linear(get_operators("mul"), 30, 1, dtype=torch.float64)
     rows = rows_for(network, normal(1, 5, seed=1), normal(30, 5))
-    plain = gram(rows)
-    fitted, model = fit_head(rows, network, SquaredError(), 3.0, plain)
-    found = choose_alpha(model, fitted, variances(plain).sqrt(), 1.0, 2.0)
+    moments = measure_moments(rows)
+    fitted, model = fit_head(rows, network, SquaredError(), 3.0, moments)
+    found = choose_alpha(model, fitted, variances(moments.gram).sqrt(), 1.0, 2.0)
     assert found == ALPHAS[-1]

@@ -6,8 +6,9 @@ import reference
 import torch
 from builders import network_of, normal, random_network, rows_for
 
-from skevo.core.heads import coefficients, fit_head, gram
+from skevo.core.heads import coefficients, fit_head
 from skevo.core.losses import SquaredError
+from skevo.core.moments import measure_moments
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
 from skevo.core.pruning import contribution_std, eliminate, weakest_leaf
@@ -24,7 +25,7 @@ def fitted(alpha=1.0, n_outputs=1, n_nodes=8, weighted=True):
     target = target + normal(n_outputs, N, seed=2)
     weight = normal(N, seed=6).abs() + 0.1 if weighted else None
     rows = rows_for(network, target, inputs, weight)
-    network, curvature = fit_head(rows, network, SquaredError(), alpha, gram(rows))
+    network, curvature = fit_head(rows, network, SquaredError(), alpha, measure_moments(rows))
     columns, weight = rows.columns.T.numpy(), rows.weight.numpy()
     ridge = reference.ridge_of(columns, weight, alpha)
     return network, curvature.inverse, (columns, target.T.numpy(), weight, ridge)
@@ -97,7 +98,7 @@ def test_whole_branch_goes_if_it_is_worth_nothing():
     inputs = normal(2, N)
     # A linear target without noise.
     rows = rows_for(network, inputs[:1] - 2.0 * inputs[1:], inputs)
-    network, curvature = fit_head(rows, network, SquaredError(), 0.0, gram(rows))
+    network, curvature = fit_head(rows, network, SquaredError(), 0.0, measure_moments(rows))
     assert eliminate(network, curvature.inverse, 1e-6).nodes.tolist() == [0, 1, 2]
 
 
@@ -106,7 +107,7 @@ def test_operand_that_is_read_twice_by_one_node_is_freed_with_it():
     network = network_of(topology, ("tanh", "mul"))
     inputs = normal(1, N)
     rows = rows_for(network, inputs, inputs)
-    network, curvature = fit_head(rows, network, SquaredError(), 0.0, gram(rows))
+    network, curvature = fit_head(rows, network, SquaredError(), 0.0, measure_moments(rows))
     assert eliminate(network, curvature.inverse, 1e-6).nodes.tolist() == [0, 1]
 
 

@@ -6,8 +6,9 @@ import reference
 import torch
 from builders import TAME, normal, random_network, rows_for, target_for
 
-from skevo.core.heads import fit_head, gram, quadratic_model
+from skevo.core.heads import fit_head, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
+from skevo.core.moments import measure_moments
 from skevo.core.network import Nodes
 from skevo.core.rows import node_columns
 from skevo.core.screening import pick, screen
@@ -85,7 +86,7 @@ def test_gain_equals_fall_of_the_model_when_the_head_is_solved_again(
 def test_gain_at_fitted_head_equals_fall_of_the_objective(alpha, n_outputs):
     loss = SquaredError()
     rows, network = problem(loss, n_outputs)
-    fitted, curvature = fit_head(rows, network, loss, alpha, gram(rows))
+    fitted, curvature = fit_head(rows, network, loss, alpha, measure_moments(rows))
     nodes = candidates(network)
     gains = screen(rows, fitted, loss, alpha, curvature, nodes).gain
     z = unit_columns(rows, network, nodes)
@@ -104,14 +105,14 @@ def test_gain_at_fitted_head_equals_fall_of_the_objective(alpha, n_outputs):
 def test_gain_of_log_loss_is_near_its_actual_fall():
     loss = LogLoss()
     rows, network = problem(loss)
-    fitted, curvature = fit_head(rows, network, loss, 3.0, gram(rows))
+    fitted, curvature = fit_head(rows, network, loss, 3.0, measure_moments(rows))
     nodes = candidates(network)
     screened = screen(rows, fitted, loss, 3.0, curvature, nodes)
     best = int(screened.gain.argmax())
     chosen = screened.nodes.take([best])
     grown = fitted.grow(chosen)
     rows.grow(fitted, chosen)
-    refitted, after = fit_head(rows, grown, loss, 3.0, gram(rows))
+    refitted, after = fit_head(rows, grown, loss, 3.0, measure_moments(rows))
 
     def objective(network, columns, ridge):
         beta = torch.cat([network.bias[:, None], network.weight], dim=1).T
@@ -219,7 +220,7 @@ def greedy(rows, network, loss, alpha, nodes, n_picks):
 def test_picks_equal_solving_again_after_each(loss, n_outputs, alpha, fitted_first):
     rows, network = problem(loss, n_outputs, weighted=True)
     if fitted_first:
-        network, _ = fit_head(rows, network, loss, alpha, gram(rows))
+        network, _ = fit_head(rows, network, loss, alpha, measure_moments(rows))
     nodes = candidates(network)
     model = quadratic_model(rows, network, loss, alpha)
     screened = screen(rows, network, loss, alpha, model, nodes, pairs=True)
@@ -246,7 +247,7 @@ def test_gain_with_pairs_equals_gain_without():
 @pytest.mark.parametrize("n_picks", [1, 3, 50])
 def test_pick_stops_at_threshold_and_number(n_picks, threshold):
     rows, network = problem(SquaredError())
-    network, model = fit_head(rows, network, SquaredError(), 3.0, gram(rows))
+    network, model = fit_head(rows, network, SquaredError(), 3.0, measure_moments(rows))
     screened = screen(rows, network, SquaredError(), 3.0, model, candidates(network), pairs=True)
     every, falls = pick(screened, model, 12, -1.0)
     n_expected = min(n_picks, next((k for k, g in enumerate(falls) if g <= threshold), len(falls)))

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from .evaluation import evaluate
-from .heads import Curvature, augment
+from .heads import Curvature
 from .losses import Loss
+from .moments import augment
 from .network import Network
 from .rows import Block, RowSource
 from .topology import CONSTANT, Index

@@ -13,14 +13,15 @@ import torch
 from .constants import constant_nodes, constant_step
 from .grower import Grower, GrowerState
 from .heads import (
+    coefficients,
     fit_head,
     mean_loss,
     objective,
     quadratic_model,
-    variances,
     with_coefficients,
 )
 from .losses import SquaredError
+from .moments import variances
 from .network import Network, Nodes
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
@@ -168,7 +169,7 @@ def prune(grower: Grower) -> None:
     if settings.pruning == "std":
         if full:
             n_inputs = network.topology.n_inputs
-            deviation = variances(grower.plain)[n_inputs:].sqrt()
+            deviation = variances(grower.moments.gram)[n_inputs:].sqrt()
             node = weakest_leaf(network, contribution_std(network.weight[:, n_inputs:], deviation))
             grower.remove([] if node is None else [node])
         return
@@ -251,7 +252,7 @@ def _stop_reason(stopping: Stopping, history: Sequence[Generation], before: floa
 
 
 def _solve_head(grower: Grower) -> None:
-    grower.rehead(*fit_head(grower.rows, grower.network, grower.loss, grower.alpha, grower.plain))
+    grower.rehead(*fit_head(grower.rows, grower.network, grower.loss, grower.alpha, grower.moments))
 
 
 def _choose_alpha(grower: Grower) -> None:
@@ -259,8 +260,8 @@ def _choose_alpha(grower: Grower) -> None:
     alpha = choose_alpha(
         grower.curvature,
         grower.network,
-        variances(grower.plain).sqrt(),
-        mean_loss(grower.rows, grower.network, grower.loss) * grower.rows.total_weight,
+        variances(grower.moments.gram).sqrt(),
+        0.5 * grower.moments.squared_residual(coefficients(grower.network)),
         grower.rows.total_weight,
     )
     if alpha != grower.alpha:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from .gradient import GradientTrainer
-from .heads import Curvature, extend_gram, gram, mean_loss, mean_square_residual, quadratic_model
-from .losses import Loss
+from .heads import Curvature, coefficients, mean_loss, mean_square_residual, quadratic_model
+from .losses import Loss, SquaredError
+from .moments import Moments, extend_moments, measure_moments
 from .network import Network, Nodes
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
@@ -82,8 +83,8 @@ class GrowerState:
     ----------
     network : Network
         Of the last generation, not of the best.
-    plain : Tensor of shape (n_columns + 1, n_columns + 1)
-        Gram matrix of the searched rows, as it was put together.
+    moments : Moments
+        Of the searched rows, as they were put together.
     curvature : Curvature
     alpha, noise, loss_value : float
     age : int
@@ -94,7 +95,7 @@ class GrowerState:
     """
 
     network: Network
-    plain: Tensor
+    moments: Moments
     curvature: Curvature
     alpha: float
     noise: float
@@ -163,7 +164,7 @@ class Grower:
             else None
         )
         self.searched = rows if self.trainer is None else sketch
-        self._plain: Tensor | None = None
+        self._moments: Moments | None = None
         self._curvature: Curvature | None = None
         self._quantiles = rows.weight.new_empty(0, N_QUANTILES)
         self._sources = [rows]
@@ -176,18 +177,18 @@ class Grower:
     # -- statistics ----------------------------------------------------------------------------
 
     @property
-    def plain(self) -> Tensor:
-        """Gram matrix of the searched rows, of shape (n_columns + 1, n_columns + 1)."""
-        if self._plain is None:
-            self._plain = gram(self.searched)
-        return self._plain
+    def moments(self) -> Moments:
+        """Moments of the searched rows."""
+        if self._moments is None:
+            self._moments = measure_moments(self.searched)
+        return self._moments
 
     @property
     def curvature(self) -> Curvature:
         """Quadratic model of the objective at the present head, on the searched rows."""
         if self._curvature is None:
             self._curvature = quadratic_model(
-                self.searched, self.network, self.loss, self.alpha_on(self.searched), self.plain
+                self.searched, self.network, self.loss, self.alpha_on(self.searched), self.moments
             )
         return self._curvature
 
@@ -202,7 +203,10 @@ class Grower:
 
     def measure(self) -> None:
         """Update ``loss_value``, and with it ``noise``, for the network as it has been trained."""
-        self.loss_value = mean_loss(self.searched, self.network, self.loss)
+        if isinstance(self.loss, SquaredError):
+            self.loss_value = 0.5 * self._mean_square()
+        else:
+            self.loss_value = mean_loss(self.searched, self.network, self.loss)
         self._noise = None
 
     @property
@@ -214,11 +218,18 @@ class Grower:
         if self._noise is None:
             self._noise = 0.5
             if not self.loss.known_scale:
-                self._noise *= mean_square_residual(self.searched, self.network, self.loss)
+                self._noise *= self._mean_square()
                 # What has been fitted away of the noise.
                 spent = self.curvature.degrees / self.searched.total_weight
                 self._noise /= max(1.0 - spent, 0.1)
         return self._noise
+
+    def _mean_square(self) -> float:
+        """Return the mean squared residual of the searched rows, summed over outputs."""
+        if isinstance(self.loss, SquaredError):
+            summed = self.moments.squared_residual(coefficients(self.network))
+            return summed / self.searched.total_weight
+        return mean_square_residual(self.searched, self.network, self.loss)
 
     def alpha_on(self, rows: MemoryRows) -> float:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
@@ -229,7 +240,7 @@ class Grower:
         """What it takes to go on from here."""
         return GrowerState(
             self.network,
-            self.plain,
+            self.moments,
             self.curvature,
             self.alpha,
             self.noise,
@@ -253,7 +264,7 @@ class Grower:
             if source is self.rows and self.trainer is not None and source is not self.sketch:
                 continue  # mini-batches read the inputs alone
             source.assign(network)
-        self._plain = self._curvature = None
+        self._moments = self._curvature = None
         self._quantiles = self.sketch.columns.new_empty(0, N_QUANTILES)
 
     def resume(self, state: GrowerState) -> None:
@@ -266,8 +277,9 @@ class Grower:
         self.generator.set_state(state.generator)
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
-        if torch.allclose(self.plain, state.plain.to(self.plain), rtol=1e-9, atol=0.0):
-            self._plain, self._curvature = state.plain, state.curvature
+        gram = self.moments.gram
+        if torch.allclose(gram, state.moments.gram.to(gram), rtol=1e-9, atol=0.0):
+            self._moments, self._curvature = state.moments, state.curvature
             self._noise, self.loss_value = state.noise, state.loss_value
         else:
             self.measure()
@@ -278,8 +290,8 @@ class Grower:
         for source in self._sources:
             source.grow(self.network, nodes)
         self.network = grown
-        if self._plain is not None:
-            self._plain = extend_gram(self.searched, self._plain)
+        if self._moments is not None:
+            self._moments = extend_moments(self.searched, self._moments)
         self._curvature = None
         if self.trainer is not None:
             self.trainer.grow(grown)
@@ -291,12 +303,11 @@ class Grower:
         self.network = self.network.prune(nodes)
         for source in self._sources:
             source.prune(kept)
-        columns = torch.as_tensor(np.concatenate([np.arange(n_inputs), n_inputs + kept]))
-        columns = columns.to(self.network.weight.device)
-        if self._plain is not None:
-            augmented = torch.cat([columns.new_zeros(1), columns + 1])
-            self._plain = self._plain[augmented][:, augmented]
-        self._quantiles = self._quantiles[columns[columns < len(self._quantiles)]]
+        columns = np.concatenate([np.arange(n_inputs), n_inputs + kept])
+        if self._moments is not None:
+            self._moments = self._moments.take(columns)
+        known = columns[columns < len(self._quantiles)]
+        self._quantiles = self._quantiles[torch.as_tensor(known, device=self._quantiles.device)]
         self._curvature = None
         if self.trainer is not None:
             self.trainer.prune(self.network, torch.as_tensor(kept))

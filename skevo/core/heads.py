@@ -16,27 +16,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .losses import Loss
+from .losses import Loss, SquaredError
+from .moments import Moments, augment, measure_moments, variances
 from .network import Network
 from .rows import Block, RowSource
 
 __all__ = [
     "Curvature",
     "coefficients",
-    "extend_gram",
     "fit_head",
-    "gram",
     "mean_loss",
     "mean_square_residual",
     "objective",
     "penalty",
     "quadratic_model",
-    "variances",
     "with_coefficients",
 ]
-
-# Columns whose variance is below this share of their mean square are constant to rounding.
-_CONSTANT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -71,40 +66,7 @@ class Curvature:
         return replace(self, gradient=gradient)
 
 
-def augment(columns: Tensor) -> Tensor:
-    """Return columns with a leading column of ones, of shape (n_columns + 1, n_samples)."""
-    return torch.cat([torch.ones_like(columns[:1]), columns])
-
-
-def gram(rows: RowSource) -> Tensor:
-    """Return the weighted Gram matrix of the augmented columns, in float64.
-
-    Returns
-    -------
-    Tensor of shape (n_columns + 1, n_columns + 1)
-    """
-
-    def function(block: Block) -> tuple[Tensor]:
-        columns = augment(block.columns)
-        return (((columns * block.weight) @ columns.T).double(),)
-
-    return rows.reduce(function)[0]
-
-
-def variances(matrix: Tensor) -> Tensor:
-    """Return each column's variance from a Gram matrix; exactly 0 for constant columns.
-
-    Returns
-    -------
-    Tensor of shape (n_columns,)
-    """
-    mean = matrix[0, 1:] / matrix[0, 0]
-    square = matrix.diagonal()[1:] / matrix[0, 0]
-    variance = square - mean.square()
-    return torch.where(variance > _CONSTANT * square, variance, 0.0)
-
-
-def penalty(matrix: Tensor, alpha: float) -> Tensor:
+def penalty(gram: Tensor, alpha: float) -> Tensor:
     """Return the diagonal of the ridge penalty on the augmented columns.
 
     Constant columns get one that sends their weights to zero: they are the intercept's business,
@@ -112,16 +74,16 @@ def penalty(matrix: Tensor, alpha: float) -> Tensor:
 
     Parameters
     ----------
-    matrix : Tensor of shape (n_columns + 1, n_columns + 1)
-        A `gram`.
+    gram : Tensor of shape (n_columns + 1, n_columns + 1)
+        See `Moments`.
     alpha : float
 
     Returns
     -------
     Tensor of shape (n_columns + 1,)
     """
-    variance = variances(matrix)
-    of_columns = torch.where(variance > 0, alpha * variance, matrix[0, 0])
+    variance = variances(gram)
+    of_columns = torch.where(variance > 0, alpha * variance, gram[0, 0])
     return torch.cat([variance.new_zeros(1), of_columns])
 
 
@@ -161,15 +123,15 @@ def fit_head(
     network: Network,
     loss: Loss,
     alpha: float,
-    plain: Tensor,
+    moments: Moments,
     *,
     n_steps: int = 15,
 ) -> tuple[Network, Curvature]:
     """Minimise the objective over the head, starting from the present one.
 
-    Squared error takes the one step that solves it. Losses with a bound on their curvature take
-    accelerated steps on one factorisation (Nesterov's, restarted when the objective rises). Others
-    take damped Newton steps.
+    Squared error is solved from the moments, without a look at the rows. Losses with a bound on
+    their curvature take accelerated steps on one factorisation (Nesterov's, restarted when the
+    objective rises). Others take damped Newton steps.
 
     Parameters
     ----------
@@ -179,8 +141,8 @@ def fit_head(
     loss : Loss
     alpha : float
         Ridge penalty.
-    plain : Tensor of shape (n_columns + 1, n_columns + 1)
-        `gram` of the rows.
+    moments : Moments
+        Of the rows.
     n_steps : int, default=15
         At most so many steps; fewer if the objective has settled.
 
@@ -190,12 +152,16 @@ def fit_head(
     curvature : Curvature
         At the returned head.
     """
-    ridge = penalty(plain, alpha)
+    gram = moments.gram
+    ridge = penalty(gram, alpha)
     if loss.bound is None:
-        return _newton(rows, network, loss, ridge, plain, n_steps)
-    fixed = _factorise(loss.bound * plain, ridge)
-    if not loss.known_scale:
-        n_steps = 1
+        return _newton(rows, network, loss, ridge, n_steps)
+    fixed = _factorise(loss.bound * gram, ridge)
+    if isinstance(loss, SquaredError):
+        beta = fixed.inverse @ moments.cross
+        # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
+        beta = beta + fixed.inverse @ moments.gradient(beta, ridge)
+        return with_coefficients(network, beta), fixed.with_gradient(torch.zeros_like(beta))
     beta = ahead = coefficients(network)
     momentum = 1.0
     value = float("inf")
@@ -214,20 +180,17 @@ def fit_head(
         if settled:
             break
     network = with_coefficients(network, beta)
-    if n_steps == 1:
-        # One step solves the problem.
-        return network, fixed.with_gradient(torch.zeros_like(beta))
     return network, fixed.with_gradient(_evaluate(rows, network, loss, ridge)[1])
 
 
 def _newton(
-    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, plain: Tensor, n_steps: int
+    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, n_steps: int
 ) -> tuple[Network, Curvature]:
     """Take damped Newton steps until the expected gain is negligible."""
     beta = coefficients(network)
     current, gradient = _evaluate(rows, network, loss, ridge)
     for _ in range(n_steps):
-        model = _model(rows, network, loss, ridge, gradient, plain)
+        model = _model(rows, network, loss, ridge, gradient)
         move = model.inverse @ gradient
         expected = 0.5 * float((gradient * move).sum())
         if expected <= 1e-6 * current:
@@ -242,11 +205,15 @@ def _newton(
         else:
             return network, model
         network, beta, current, gradient = trial, coefficients(trial), value, slope
-    return network, _model(rows, network, loss, ridge, gradient, plain)
+    return network, _model(rows, network, loss, ridge, gradient)
 
 
 def quadratic_model(
-    rows: RowSource, network: Network, loss: Loss, alpha: float, plain: Tensor | None = None
+    rows: RowSource,
+    network: Network,
+    loss: Loss,
+    alpha: float,
+    moments: Moments | None = None,
 ) -> Curvature:
     """Compute the quadratic model of the objective at the network's head.
 
@@ -258,12 +225,18 @@ def quadratic_model(
     loss : Loss
     alpha : float
         Ridge penalty on these rows.
-    plain : Tensor of shape (n_columns + 1, n_columns + 1), default=None
-        `gram` of the rows; computed if None.
+    moments : Moments, default=None
+        Of the rows; measured if None.
     """
-    plain = gram(rows) if plain is None else plain
-    ridge = penalty(plain, alpha)
-    return _model(rows, network, loss, ridge, _evaluate(rows, network, loss, ridge)[1], plain)
+    moments = measure_moments(rows) if moments is None else moments
+    ridge = penalty(moments.gram, alpha)
+    if isinstance(loss, SquaredError):
+        gradient = moments.gradient(coefficients(network), ridge)
+        return _factorise(moments.gram, ridge).with_gradient(gradient)
+    gradient = _evaluate(rows, network, loss, ridge)[1]
+    if loss.bound is not None:
+        return _factorise(loss.bound * moments.gram, ridge).with_gradient(gradient)
+    return _model(rows, network, loss, ridge, gradient)
 
 
 def objective(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> float:
@@ -271,24 +244,10 @@ def objective(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> f
     return _evaluate(rows, network, loss, ridge)[0]
 
 
-def extend_gram(rows: RowSource, plain: Tensor) -> Tensor:
-    """Return the Gram matrix of rows that have got columns since it was computed."""
-    n_old = len(plain) - 1
-
-    def function(block: Block) -> tuple[Tensor]:
-        new = block.columns[n_old:] * block.weight
-        return ((augment(block.columns) @ new.T).double(),)
-
-    new = rows.reduce(function)[0]
-    return torch.cat([torch.cat([plain, new[: n_old + 1].T]), new], dim=1)
-
-
 def _model(
-    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, gradient: Tensor, plain: Tensor
+    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, gradient: Tensor
 ) -> Curvature:
-    """Return the quadratic model with a given penalty and gradient."""
-    if loss.bound is not None:
-        return _factorise(loss.bound * plain, ridge).with_gradient(gradient)
+    """Return the quadratic model of a loss whose curvature depends on the row."""
 
     def function(block: Block) -> tuple[Tensor]:
         columns = augment(block.columns)

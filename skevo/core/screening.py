@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .heads import Curvature, augment
+from .heads import Curvature
 from .losses import Loss
+from .moments import augment
 from .network import Network, Nodes
 from .rows import Block, RowSource, node_columns
 
