@@ -126,12 +126,14 @@ def test_member_is_an_evolution_on_its_rows():
     def source(rows):
         return MemoryRows(data.inputs[:, rows], data.target[:, rows], data.weight[rows])
 
-    rows = source(task.train)
+    draws = generator(task.seed)
+    order = torch.randperm(len(task.train), generator=draws)
+    rows, some = source(task.train), source(task.train[order])
+    sketch = MemoryRows(some.columns.float(), some.target.float(), some.weight.float())
     network = Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)
     grower = Grower(
-        network, rows, rows, source(task.validation), SquaredError(), Settings(),
-        generator(task.seed),
-    )  # fmt: skip
+        network, rows, sketch, source(task.validation), SquaredError(), Settings(), draws
+    )
     expected = evolve_network(grower, Stopping(4, None))
     assert_same_network(found.network, expected.network)
     assert [line[:3] for line in found.history] == [line[:3] for line in expected.history]
@@ -163,7 +165,7 @@ def test_large_tables_are_screened_on_a_sketch(monkeypatch, n_rows):
     # The sketch is of training rows, each once.
     columns = {tuple(row) for row in seen[1].sketch.columns.T.tolist()}
     assert len(columns) == seen[1].sketch.n_rows
-    assert columns <= {tuple(row) for row in seen[1].rows.columns.T.tolist()}
+    assert columns <= {tuple(row) for row in seen[1].rows.columns.float().T.tolist()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

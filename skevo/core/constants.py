@@ -3,8 +3,8 @@ r"""Constants: refined by variable projection.
 Constants and head are improved together although only the constants are stepped: with the head
 eliminated, a Gauss-Newton step on the constants uses the Jacobian projected off the present columns
 (Kaufman's form [1]_ of the method of Golub and Pereyra [2]_), and by the envelope theorem the
-gradient needs no derivative of the head. Nodes are elementwise, so one backward pass in which every
-row has its own copy of each constant gives the whole Jacobian.
+gradient needs no derivative of the head. Nodes are elementwise, so one pass backward over them
+gives the whole Jacobian, a row of it for every row of the table.
 
 References
 ----------
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .evaluation import evaluate
 from .heads import Curvature
 from .losses import Loss
 from .moments import augment
@@ -62,16 +61,8 @@ def constant_step(
     nodes = torch.as_tensor(constant_nodes(network), device=network.weight.device)
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        inputs = block.columns[: network.topology.n_inputs]
-        with torch.enable_grad():
-            copies = network.constants[:, None].expand(-1, inputs.shape[1]).clone().requires_grad_()
-            columns = evaluate(network.operators, network.topology, copies, network.scale, inputs)
-            output = network.output(columns)
-            jacobians = [
-                torch.autograd.grad(row.sum(), copies, retain_graph=True)[0][nodes]
-                for row in output
-            ]
-        output = output.detach()
+        output = network.output(block.columns)
+        jacobians = [_jacobian(network, weight, block.columns)[nodes] for weight in network.weight]
         residual = loss.residual(output, block.target) * block.weight
         weight = block.weight * loss.curvature(output)
         present = augment(block.columns)
@@ -95,3 +86,50 @@ def constant_step(
     return torch.zeros_like(network.constants).index_copy(
         0, nodes, step.to(network.constants.dtype)
     )
+
+
+def _jacobian(network: Network, weight: Tensor, columns: Tensor) -> Tensor:
+    """Return the derivative of an output with respect to each node's constant, row by row.
+
+    Reverse accumulation over the groups of nodes; a group that no constant acts on is skipped.
+
+    Parameters
+    ----------
+    network : Network
+    weight : Tensor of shape (n_columns,)
+        Head of the output.
+    columns : Tensor of shape (n_columns, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_nodes, n_samples)
+        Zero where a node reads no constant.
+    """
+    topology = network.topology
+    n_inputs = topology.n_inputs
+    touched = np.zeros(topology.n_columns, dtype=bool)
+    touched[n_inputs + topology.descendants(constant_nodes(network))] = True
+    adjoint = weight[:, None].expand_as(columns).clone()
+    result = torch.zeros_like(columns[n_inputs:])
+    for group in reversed(topology.groups):
+        active = group.nodes[touched[n_inputs + group.nodes]]
+        if not len(active):
+            continue
+        at = torch.as_tensor(active, device=columns.device)
+        slope = adjoint[n_inputs + at] / network.scale[at, None]
+        operands = []
+        for operand in (topology.left[active], topology.right[active]):
+            if operand[0] == CONSTANT:
+                operands.append(network.constants[at, None].expand_as(slope).clone())
+            else:
+                operands.append(columns[torch.as_tensor(operand, device=columns.device)])
+        with torch.enable_grad():
+            operands = [operand.requires_grad_() for operand in operands]
+            value = network.operators[group.operator](*operands)
+        slopes = torch.autograd.grad(value, operands, slope)
+        for operand, part in zip((topology.left, topology.right), slopes, strict=True):
+            if operand[active[0]] == CONSTANT:
+                result[at] = part
+            else:
+                adjoint.index_add_(0, torch.as_tensor(operand[active], device=at.device), part)
+    return result

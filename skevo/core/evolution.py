@@ -297,7 +297,11 @@ def _mutate(grower: Grower) -> Nodes:
     if not bool(torch.isfinite(spread)):
         return node.take([])
     # A constant column's is rounding, not a scale.
-    return replace(node, scale=spread) if bool(spread > 1e-6 * column.abs().max()) else node
+    return (
+        replace(node, scale=spread.to(network.scale))
+        if bool(spread > 1e-6 * column.abs().max())
+        else node
+    )
 
 
 def _select(grower: Grower, room: int) -> Nodes:
@@ -306,10 +310,13 @@ def _select(grower: Grower, room: int) -> Nodes:
     sketch, searched = grower.sketch, grower.searched
     pool = propose(network, settings.n_candidates, grower.quantiles, grower.generator)
     alpha = grower.alpha_on(sketch)
+    rough = network.to(dtype=sketch.columns.dtype)
     model = (
-        grower.curvature if searched is sketch else quadratic_model(sketch, network, loss, alpha)
+        grower.curvature
+        if searched is sketch
+        else quadratic_model(sketch, rough, loss, alpha, grower.moments_of(sketch))
     )
-    pool = _short_list(screen(sketch, network, loss, alpha, model, pool), settings.n_short)
+    pool = _short_list(screen(sketch, rough, loss, alpha, model, pool), settings.n_short)
     if not len(pool):
         return pool
     screened = screen(
@@ -325,6 +332,6 @@ def _select(grower: Grower, room: int) -> Nodes:
 
 
 def _short_list(screened: Screened, n_short: int) -> Nodes:
-    """Return the candidates of the highest gain."""
+    """Return the candidates of the highest gain, in their order."""
     gain, order = screened.gain.topk(min(n_short, len(screened.gain)))
-    return screened.nodes.take(order[gain > 0].numpy(force=True))
+    return screened.nodes.take(np.sort(order[gain > 0].numpy(force=True)))

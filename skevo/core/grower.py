@@ -30,6 +30,8 @@ __all__ = ["Grower", "GrowerState", "Settings"]
 # The penalty that is not given: for squared error, where the choice by cross-validation begins.
 _ALPHA = 3.0
 _ALPHA_LIKELIHOOD = 0.3
+# Quantiles are those of at least so many rows, if there are as many.
+_QUANTILE_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Grower:
             else None
         )
         self.searched = rows if self.trainer is None else sketch
-        self._moments: Moments | None = None
+        self._moments: dict[MemoryRows, Moments] = {}
         self._curvature: Curvature | None = None
         self._quantiles = rows.weight.new_empty(0, N_QUANTILES)
         self._sources = [rows]
@@ -179,9 +181,7 @@ class Grower:
     @property
     def moments(self) -> Moments:
         """Moments of the searched rows."""
-        if self._moments is None:
-            self._moments = measure_moments(self.searched)
-        return self._moments
+        return self.moments_of(self.searched)
 
     @property
     def curvature(self) -> Curvature:
@@ -192,12 +192,21 @@ class Grower:
             )
         return self._curvature
 
+    def moments_of(self, rows: MemoryRows) -> Moments:
+        """Return the moments of the training rows or of those that are searched."""
+        if rows not in self._moments:
+            self._moments[rows] = measure_moments(rows)
+        return self._moments[rows]
+
     @property
     def quantiles(self) -> Tensor:
         """Quantiles of the columns on the sketch, of shape (n_columns, n_quantiles)."""
         n_known = len(self._quantiles)
         if n_known < self.network.topology.n_columns:
-            new = quantile_table(self.sketch.columns[n_known:], self.sketch.weight)
+            some = slice(None)
+            if self.sketch is not self.rows:
+                some = slice(None, None, max(1, self.sketch.n_rows // _QUANTILE_ROWS))
+            new = quantile_table(self.sketch.columns[n_known:, some], self.sketch.weight[some])
             self._quantiles = torch.cat([self._quantiles, new])
         return self._quantiles
 
@@ -264,7 +273,7 @@ class Grower:
             if source is self.rows and self.trainer is not None and source is not self.sketch:
                 continue  # mini-batches read the inputs alone
             source.assign(network)
-        self._moments = self._curvature = None
+        self._moments, self._curvature = {}, None
         self._quantiles = self.sketch.columns.new_empty(0, N_QUANTILES)
 
     def resume(self, state: GrowerState) -> None:
@@ -279,7 +288,7 @@ class Grower:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         gram = self.moments.gram
         if torch.allclose(gram, state.moments.gram.to(gram), rtol=1e-9, atol=0.0):
-            self._moments, self._curvature = state.moments, state.curvature
+            self._moments[self.searched], self._curvature = state.moments, state.curvature
             self._noise, self.loss_value = state.noise, state.loss_value
         else:
             self.measure()
@@ -290,8 +299,8 @@ class Grower:
         for source in self._sources:
             source.grow(self.network, nodes)
         self.network = grown
-        if self._moments is not None:
-            self._moments = extend_moments(self.searched, self._moments)
+        for rows, moments in self._moments.items():
+            self._moments[rows] = extend_moments(rows, moments)
         self._curvature = None
         if self.trainer is not None:
             self.trainer.grow(grown)
@@ -304,8 +313,8 @@ class Grower:
         for source in self._sources:
             source.prune(kept)
         columns = np.concatenate([np.arange(n_inputs), n_inputs + kept])
-        if self._moments is not None:
-            self._moments = self._moments.take(columns)
+        for rows, moments in self._moments.items():
+            self._moments[rows] = moments.take(columns)
         known = columns[columns < len(self._quantiles)]
         self._quantiles = self._quantiles[torch.as_tensor(known, device=self._quantiles.device)]
         self._curvature = None

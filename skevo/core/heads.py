@@ -156,7 +156,7 @@ def fit_head(
     ridge = penalty(gram, alpha)
     if loss.bound is None:
         return _newton(rows, network, loss, ridge, n_steps)
-    fixed = _factorise(loss.bound * gram, ridge)
+    fixed = _factorise(loss.bound * gram, ridge, network.weight.dtype)
     if isinstance(loss, SquaredError):
         beta = fixed.inverse @ moments.cross
         # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
@@ -229,13 +229,13 @@ def quadratic_model(
         Of the rows; measured if None.
     """
     moments = measure_moments(rows) if moments is None else moments
-    ridge = penalty(moments.gram, alpha)
+    ridge, dtype = penalty(moments.gram, alpha), network.weight.dtype
     if isinstance(loss, SquaredError):
         gradient = moments.gradient(coefficients(network), ridge)
-        return _factorise(moments.gram, ridge).with_gradient(gradient)
+        return _factorise(moments.gram, ridge, dtype).with_gradient(gradient)
     gradient = _evaluate(rows, network, loss, ridge)[1]
     if loss.bound is not None:
-        return _factorise(loss.bound * moments.gram, ridge).with_gradient(gradient)
+        return _factorise(loss.bound * moments.gram, ridge, dtype).with_gradient(gradient)
     return _model(rows, network, loss, ridge, gradient)
 
 
@@ -254,7 +254,8 @@ def _model(
         weight = block.weight * loss.curvature(network.output(block.columns))
         return (((columns * weight) @ columns.T).double(),)
 
-    return _factorise(rows.reduce(function)[0], ridge).with_gradient(gradient)
+    matrix = rows.reduce(function)[0]
+    return _factorise(matrix, ridge, network.weight.dtype).with_gradient(gradient)
 
 
 def _evaluate(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> tuple[float, Tensor]:
@@ -273,15 +274,20 @@ def _evaluate(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> t
     return objective, slope - ridge[:, None] * beta
 
 
-def _factorise(unpenalised: Tensor, ridge: Tensor) -> Curvature:
-    """Invert the penalised curvature, by Cholesky or, where it is singular, by eigenvalues."""
+def _factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvature:
+    """Invert the penalised curvature, by Cholesky or, where it is singular, by eigenvalues.
+
+    Products of single-precision columns are off by their rounding, which is added to the diagonal.
+    """
+    rounding = 1e-6 if dtype == torch.float32 else 0.0
     matrix = unpenalised + torch.diag(ridge)
     # Unit diagonal: columns of any scale, and exact zeros for constant columns' rows.
     diagonal = matrix.diagonal()
     unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
     scaled = matrix * unit[:, None] * unit
+    scaled.diagonal().add_(rounding)
     factor, failed = torch.linalg.cholesky_ex(scaled)
-    if int(failed) or float(factor.diagonal().min()) < 1e-5:
+    if int(failed) or (not rounding and float(factor.diagonal().min()) < 1e-5):
         values, vectors = torch.linalg.eigh(scaled)
         keep = values > 1e-10 * values[-1]
         inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep

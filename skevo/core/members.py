@@ -141,10 +141,13 @@ def fit_member(
     Evolution
     """
 
-    def source(rows: Tensor | None) -> MemoryRows:
+    def source(rows: Tensor | None, dtype: torch.dtype = table.inputs.dtype) -> MemoryRows:
         at = slice(None) if rows is None else rows.to(table.inputs.device)
         return MemoryRows(
-            table.inputs[:, at], table.target[:, at], table.weight[at], block_size=block_size
+            table.inputs[:, at].to(dtype),
+            table.target[:, at].to(dtype),
+            table.weight[at].to(dtype),
+            block_size=block_size,
         )
 
     generator = torch.Generator().manual_seed(task.seed)
@@ -161,11 +164,13 @@ def fit_member(
         else state.network
     )
     with single_thread(), torch.no_grad():
-        rows = source(task.train)
-        sketch = rows
-        if rows.n_rows > _SKETCH:
+        rows = sketch = source(task.train)
+        if task.train is not None or rows.n_rows > _SKETCH:
             picked = torch.randperm(rows.n_rows, generator=generator)[:_SKETCH]
-            sketch = source(picked if task.train is None else task.train[picked])
+            picked = picked if task.train is None else task.train[picked]
+            # Single precision is enough to rank candidates, but not for what is searched alone.
+            exact = settings.solver == "exact"
+            sketch = source(picked, torch.float32 if exact else rows.columns.dtype)
         validation = None if task.validation is None else source(task.validation)
         grower = Grower(network, rows, sketch, validation, loss, settings, generator)
         if state is not None:

@@ -78,7 +78,7 @@ def extend_moments(rows: RowSource, moments: Moments) -> Moments:
     """Return the moments of rows that have got columns since theirs were measured."""
     n_old = len(moments.gram) - 1
 
-    def function(block: Block) -> tuple[Tensor, Tensor]:
+    def function(block: Block) -> tuple[Tensor, ...]:
         new = block.columns[n_old:] * block.weight
         products = (torch.cat([new.sum(dim=1)[None], block.columns @ new.T]), new @ block.target.T)
         return tuple(part.double() for part in products)

@@ -40,6 +40,19 @@ class Nodes:
     def __len__(self) -> int:
         return len(self.operator)
 
+    def split(self, size: int) -> list[Nodes]:
+        """Return parts of at most ``size`` nodes; at least one part."""
+        return [
+            Nodes(
+                self.operator[start : start + size],
+                self.left[start : start + size],
+                self.right[start : start + size],
+                self.constant[start : start + size],
+                self.scale[start : start + size],
+            )
+            for start in range(0, max(len(self), 1), size)
+        ]
+
     def take(self, index: ArrayLike) -> Nodes:
         """Return some of the nodes."""
         index = np.asarray(index, dtype=np.int64)

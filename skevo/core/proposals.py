@@ -78,7 +78,7 @@ def propose(
     Returns
     -------
     Nodes
-        With scale 1, sorted by operator.
+        With scale 1, those of one operator side by side.
     """
     topology = network.topology
     n_columns = topology.n_columns
@@ -104,6 +104,9 @@ def propose(
     value = np.where(constant, np.where(side == "left", 1.0, value), 0.0)
 
     distinct = _distinct(n_columns, operator, left, right, value, network)
+    # Candidates that are computed in one call stand together.
+    kind = 2 * operator[distinct] + constant[distinct]
+    distinct = distinct[np.argsort(kind, kind="stable")]
     weight = network.weight
     return Nodes(
         operator[distinct],
@@ -135,9 +138,9 @@ def _distinct(
     present = (topology.operator * base + topology.left + 1) * base + topology.right + 1
     key = (operator * base + left + 1) * base + right + 1
     plain = (left != CONSTANT) & (right != CONSTANT)
-    pair = np.stack([key.astype(np.float64), value], axis=1)
-    _, first = np.unique(pair, axis=0, return_index=True)
-    first.sort()
+    order = np.lexsort((value, key))
+    repeated = (np.diff(key[order]) == 0) & (np.diff(value[order]) == 0)
+    first = np.sort(order[np.append(True, ~repeated)])
     return first[~(plain & np.isin(key, present))[first]]
 
 

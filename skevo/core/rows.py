@@ -106,6 +106,7 @@ class MemoryRows:
 
     def assign(self, network: Network) -> None:
         """Make the columns those of a network."""
+        network = network.to(dtype=self._cache.dtype)
         self._reserve(network.topology.n_columns)
         self._used = network.topology.n_columns
         for start in range(0, self.n_rows, self.block_size):
@@ -151,23 +152,20 @@ def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
     -------
     Tensor of shape (n_new, n_samples)
     """
-    left = _operands(nodes.left, nodes.constant, columns)
-    right = _operands(nodes.right, nodes.constant, columns)
-    # Runs of one operator: a screened pool is sorted, a handful of picks is short.
-    starts = np.flatnonzero(np.diff(nodes.operator, prepend=-1)).tolist()
-    stops = [*starts[1:], len(nodes)] if starts else []
-    result = torch.empty_like(left)
-    for start, stop in zip(starts, stops, strict=True):
-        operator = network.operators[nodes.operator[start]]
-        result[start:stop] = operator(left[start:stop], right[start:stop])
-    return result.div_(nodes.scale[:, None])
-
-
-def _operands(operand: Index, constant: Tensor, columns: Tensor) -> Tensor:
-    """Gather the columns that nodes read on one side, or spread their constants."""
-    gathered = columns[torch.as_tensor(operand, device=columns.device).clamp(min=0)]
-    spread = np.flatnonzero(operand == CONSTANT)
-    if len(spread):
-        at = torch.as_tensor(spread, device=columns.device)
-        gathered[at] = constant[at, None]
-    return gathered
+    constant, scale = (part[:, None].to(columns.dtype) for part in (nodes.constant, nodes.scale))
+    left, right = (
+        torch.as_tensor(operand, device=columns.device) for operand in (nodes.left, nodes.right)
+    )
+    result = columns.new_empty(len(nodes), columns.shape[1])
+    # Runs of one operator and side of the constant: a pool is sorted, a handful of picks is short.
+    kind = 3 * nodes.operator + (nodes.left == CONSTANT) + 2 * (nodes.right == CONSTANT)
+    starts = np.flatnonzero(np.diff(kind, prepend=-1)).tolist()
+    for start, stop in zip(starts, [*starts[1:], len(nodes)], strict=False):
+        a, b = (
+            constant[start:stop].expand(-1, columns.shape[1])
+            if operand[start] == CONSTANT
+            else columns.index_select(0, at[start:stop])
+            for operand, at in ((nodes.left, left), (nodes.right, right))
+        )
+        result[start:stop] = network.operators[nodes.operator[start]](a, b)
+    return result.div_(scale)

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from .heads import Curvature
 from .losses import Loss
-from .moments import augment
 from .network import Network, Nodes
 from .rows import Block, RowSource, node_columns
 
@@ -33,6 +32,8 @@ __all__ = ["Screened", "pick", "screen"]
 
 # Candidates of which less than this share is new are near-copies of the present columns.
 _SMALLEST_NEW_SHARE = 1e-5
+# Elements of candidates' columns that are in work at a time.
+_CHUNK = 2**17
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,34 @@ def screen(
     """
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        z = node_columns(network, nodes, block.columns)
         output = network.output(block.columns)
         residual = loss.residual(output, block.target) * block.weight
-        weighted = z * (block.weight * loss.curvature(output))
-        inner = weighted @ z.T if pairs else (weighted * z).sum(dim=1)
-        first, second = (z * block.weight).sum(dim=1), (z.square() * block.weight).sum(dim=1)
-        return tuple(
-            part.double()
-            for part in (first, second, weighted @ augment(block.columns).T, inner, z @ residual.T)
-        )
+        metric = block.weight * loss.curvature(output)
+        ends = torch.stack([block.weight, metric, *residual], dim=1)
+        squares = ends[:, :2].contiguous()
+        # Of the two factors of the large product, the smaller one is weighted.
+        few = len(nodes) < len(block.columns)
+        present = (block.columns if few else block.columns * metric).T
+        # Chunks that stay in the processor's cache from the operator to the product.
+        n_chunk = len(nodes) if pairs else _CHUNK // len(block.weight)
+        parts = []
+        for chunk in nodes.split(max(1, n_chunk)):
+            z = node_columns(network, chunk, block.columns)
+            weighted = z * metric if few or pairs else z
+            part = [z @ ends, (weighted if few else z) @ present]
+            part += [weighted @ z.T] if pairs else []
+            parts.append(torch.cat([z.square() @ squares, *part], dim=1))
+        return (torch.cat(parts).double(),)
 
-    first, second, cross, inner, slope = rows.reduce(function)
+    products = rows.reduce(function)[0]
+    n_outputs, n_columns = len(network.bias), network.topology.n_columns
+    second, inner, first = products[:, 0], products[:, 1], products[:, 2]
+    # The intercept's product stands beside those with the residual.
+    slope = products[:, 4 : 4 + n_outputs]
+    cross = products[:, 4 + n_outputs : 4 + n_outputs + n_columns]
+    cross = torch.cat([products[:, 3:4], cross], dim=1)
+    if pairs:
+        inner = products[:, 4 + n_outputs + n_columns :]
     square = second / rows.total_weight
     variance = square - (first / rows.total_weight).square()
     usable = torch.isfinite(variance) & (variance > 1e-10 * square) & (variance > 1e-30)
