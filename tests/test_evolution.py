@@ -394,9 +394,9 @@ def test_evolution_returns_network_of_the_best_generation(arguments):
         mean_loss(rows, found.network, grower.loss), len(found.network.bias)
     )
     assert loss == pytest.approx(best.loss, rel=1e-9, abs=1e-12)
-    if grower.validation is not None:
-        grower.validation.assign(found.network)
-        held = mean_loss(grower.validation, found.network, grower.loss)
+    if (validation := grower.validation) is not None:
+        validation.assign(found.network)
+        held = mean_loss(validation, found.network, grower.loss)
         assert grower.loss.reported(held, 1) == pytest.approx(best.validation_loss, rel=1e-9)
 
 

@@ -1,5 +1,7 @@
 """Rows in memory: sums over blocks, and columns that follow the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,7 @@ def test_grown_columns_are_those_of_the_grown_network(block_size, n_new):
     network = random_network()
     rows, nodes = make_rows(block_size), fresh_nodes(network, n_new)
     before = rows.columns.clone()
-    rows.grow(network, nodes)
+    rows.grow(network.grow(nodes), nodes)
     assert torch.equal(rows.columns[:8], before)
     # As above; a node is computed in a group there and in a run of its operator here.
     torch.testing.assert_close(
@@ -100,20 +102,32 @@ def test_grown_columns_are_those_of_the_grown_network(block_size, n_new):
 
 @pytest.mark.parametrize("gone", [[4], [1, 2, 3, 4], [0, 1, 2, 3, 4], []])
 def test_pruned_columns_are_those_that_were_kept(gone):
-    rows = make_rows()
+    network, rows = random_network(), make_rows()
     before = rows.columns.clone()
     kept = np.setdiff1d(np.arange(5), gone)
-    rows.prune(kept)
+    rows.prune(network, kept)
     assert torch.equal(rows.columns, before[np.concatenate([np.arange(3), 3 + kept])])
 
 
 def test_columns_can_be_assigned_again_after_growing_and_pruning():
     network, other = random_network(), random_network(7, n_nodes=25)
     rows = make_rows()
-    rows.grow(network, fresh_nodes(network, 20))
-    rows.prune(np.arange(2))
+    nodes = fresh_nodes(network, 20)
+    rows.grow(network.grow(nodes), nodes)
+    rows.prune(network, np.arange(2))
     rows.assign(other)
     torch.testing.assert_close(rows.columns, other.columns(normal(3, 200)), rtol=1e-12, atol=1e-12)
+
+
+def test_columns_are_computed_once_for_a_network():
+    network, rows = random_network(), make_rows()
+    rows.assign(network)
+    rows.columns[-1] = 7.0
+    # A head does not change columns, constants do.
+    rows.assign(replace(network, weight=network.weight + 1.0))
+    assert (rows.columns[-1] == 7.0).all()
+    rows.assign(replace(network, constants=network.constants.clone()))
+    assert not (rows.columns[-1] == 7.0).any()
 
 
 def test_rows_leave_the_inputs_they_were_given_alone():

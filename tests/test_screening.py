@@ -111,7 +111,7 @@ def test_gain_of_log_loss_is_near_its_actual_fall():
     best = int(screened.gain.argmax())
     chosen = screened.nodes.take([best])
     grown = fitted.grow(chosen)
-    rows.grow(fitted, chosen)
+    rows.grow(grown, chosen)
     refitted, after = fit_head(rows, grown, loss, 3.0, measure_moments(rows))
 
     def objective(network, columns, ridge):

@@ -16,7 +16,6 @@ from .heads import (
     coefficients,
     fit_head,
     mean_loss,
-    objective,
     quadratic_model,
     with_coefficients,
 )
@@ -152,14 +151,19 @@ def train(grower: Grower) -> None:
         )
         grower.measure()
         return
+    due = grower.age % grower.settings.refine_every == 0
+    grower.age += 1
+    if grower.network is grower.settled:
+        return
     _solve_head(grower)
-    if grower.age % grower.settings.refine_every == 0:
+    solved = grower.network
+    if due:
         if len(constant_nodes(grower.network)):
             _refine_constants(grower)
         if grower.settings.alpha is None and not grower.loss.known_scale:
             _choose_alpha(grower)
-    grower.age += 1
     grower.measure()
+    grower.settled = solved if due and grower.network is solved else None
 
 
 def prune(grower: Grower) -> None:
@@ -271,16 +275,16 @@ def _choose_alpha(grower: Grower) -> None:
 
 def _refine_constants(grower: Grower) -> None:
     """Take a step on the constants if it lowers the objective; halve it if it does not."""
-    before, curvature = grower.network, grower.curvature
-    value = objective(grower.rows, before, grower.loss, curvature.ridge)
+    before, moments, curvature = grower.network, grower.moments, grower.curvature
+    value = grower.objective
     step = constant_step(grower.rows, before, grower.loss, curvature, damping=1e-3)
     for _ in range(3):
         grower.revalue(replace(before, constants=before.constants + step))
         _solve_head(grower)
-        if objective(grower.rows, grower.network, grower.loss, grower.curvature.ridge) < value:
+        if grower.objective < value:
             return
         step = 0.5 * step
-    grower.revalue(before)
+    grower.revalue(before, moments, curvature)
 
 
 def _mutate(grower: Grower) -> Nodes:

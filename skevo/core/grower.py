@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from .gradient import GradientTrainer
-from .heads import Curvature, coefficients, mean_loss, mean_square_residual, quadratic_model
+from .heads import (
+    Curvature,
+    coefficients,
+    mean_loss,
+    mean_square_residual,
+    objective,
+    quadratic_model,
+)
 from .losses import Loss, SquaredError
 from .moments import Moments, extend_moments, measure_moments
 from .network import Network, Nodes
@@ -90,6 +97,8 @@ class GrowerState:
     curvature : Curvature
     alpha, noise, loss_value : float
     age : int
+    settled : bool
+        Whether training left the network as it was.
     generator : Tensor
         State of the random generator.
     optimizer : dict or None
@@ -103,6 +112,7 @@ class GrowerState:
     noise: float
     loss_value: float
     age: int
+    settled: bool
     generator: Tensor
     optimizer: dict[str, Any] | None
 
@@ -134,9 +144,8 @@ class Grower:
         Generations that were trained.
     loss_value : float
         Mean loss on the searched rows after the last training.
-    searched : MemoryRows
-        The rows that pruning and evolving look at: all training rows with the exact solver, the
-        sketch with the other one, which never sees all rows at once.
+    settled : Network or None
+        The last network that training left as it was.
     trainer : GradientTrainer or None
         What holds the optimizer of the ``adam`` solver.
     """
@@ -152,9 +161,6 @@ class Grower:
         generator: torch.Generator,
     ) -> None:
         self.network = network
-        self.rows = rows
-        self.sketch = sketch
-        self.validation = validation
         self.loss = loss
         self.settings = settings
         self.generator = generator
@@ -165,16 +171,44 @@ class Grower:
             if settings.solver == "adam"
             else None
         )
-        self.searched = rows if self.trainer is None else sketch
+        self._rows, self._sketch, self._validation = rows, sketch, validation
         self._moments: dict[MemoryRows, Moments] = {}
         self._curvature: Curvature | None = None
-        self._quantiles = rows.weight.new_empty(0, N_QUANTILES)
-        self._sources = [rows]
-        self._sources += [sketch] if sketch is not rows else []
-        self._sources += [validation] if validation is not None else []
+        self._quantiles = sketch.weight.new_empty(0, N_QUANTILES)
         self.loss_value = float("nan")
+        self.settled: Network | None = None
         self._noise: float | None = None
-        self.revalue(network)
+
+    # -- rows ----------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> MemoryRows:
+        """Training rows; they hold the columns of the network where the exact solver needs them."""
+        return self._rows if self.trainer is not None else self._held(self._rows)
+
+    @property
+    def sketch(self) -> MemoryRows:
+        """Rows that candidates are screened on, with the columns of the network."""
+        return self._held(self._sketch)
+
+    @property
+    def searched(self) -> MemoryRows:
+        """Rows that pruning and evolving look at, with the columns of the network.
+
+        All training rows with the exact solver, the sketch with the other one, which never sees
+        all rows at once.
+        """
+        return self.rows if self.trainer is None else self.sketch
+
+    @property
+    def validation(self) -> MemoryRows | None:
+        """Rows that are held out, with the columns of the network."""
+        return None if self._validation is None else self._held(self._validation)
+
+    def _held(self, rows: MemoryRows) -> MemoryRows:
+        """Return rows once they hold the columns of the network."""
+        rows.assign(self.network)
+        return rows
 
     # -- statistics ----------------------------------------------------------------------------
 
@@ -255,9 +289,20 @@ class Grower:
             self.noise,
             self.loss_value,
             self.age,
+            self.network is self.settled,
             self.generator.get_state(),
             None if self.trainer is None else deepcopy(self.trainer.optimizer.state_dict()),
         )
+
+    @property
+    def objective(self) -> float:
+        """The penalised summed loss of the training rows."""
+        ridge = self.curvature.ridge
+        if not isinstance(self.loss, SquaredError):
+            return objective(self.rows, self.network, self.loss, ridge)
+        beta = coefficients(self.network)
+        penalised = float((ridge[:, None] * beta.square()).sum())
+        return 0.5 * (self.moments.squared_residual(beta) + penalised)
 
     # -- changes -------------------------------------------------------------------------------
 
@@ -266,15 +311,20 @@ class Grower:
         self.network = network
         self._curvature = curvature
 
-    def revalue(self, network: Network) -> None:
-        """Take over a network whose constants, or everything, differ: compute all columns anew."""
+    def revalue(
+        self,
+        network: Network,
+        moments: Moments | None = None,
+        curvature: Curvature | None = None,
+    ) -> None:
+        """Take over a network whose constants, or everything, differ.
+
+        Columns and statistics that are not given are computed anew when they are asked for.
+        """
         self.network = network
-        for source in self._sources:
-            if source is self.rows and self.trainer is not None and source is not self.sketch:
-                continue  # mini-batches read the inputs alone
-            source.assign(network)
-        self._moments, self._curvature = {}, None
-        self._quantiles = self.sketch.columns.new_empty(0, N_QUANTILES)
+        self._moments = {} if moments is None else {self.searched: moments}
+        self._curvature = curvature
+        self._quantiles = self._quantiles[:0]
 
     def resume(self, state: GrowerState) -> None:
         """Go on where another grower stopped; this one has to start from that one's network.
@@ -283,6 +333,7 @@ class Grower:
         other rows they are computed anew.
         """
         self.alpha, self.age = state.alpha, state.age
+        self.settled = self.network if state.settled else None
         self.generator.set_state(state.generator)
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
@@ -293,12 +344,17 @@ class Grower:
         else:
             self.measure()
 
+    def _holding(self) -> list[MemoryRows]:
+        """Return the sources that hold the columns of the network at present."""
+        sources = dict.fromkeys([self._rows, self._sketch, self._validation])
+        return [rows for rows in sources if rows is not None and rows.holds(self.network)]
+
     def grow(self, nodes: Nodes) -> None:
         """Add nodes to the network."""
-        grown = self.network.grow(nodes)
-        for source in self._sources:
-            source.grow(self.network, nodes)
-        self.network = grown
+        holding = self._holding()
+        self.network = grown = self.network.grow(nodes)
+        for source in holding:
+            source.grow(grown, nodes)
         for rows, moments in self._moments.items():
             self._moments[rows] = extend_moments(rows, moments)
         self._curvature = None
@@ -309,9 +365,10 @@ class Grower:
         """Remove nodes from the network."""
         n_nodes, n_inputs = self.network.n_nodes, self.network.topology.n_inputs
         kept = np.setdiff1d(np.arange(n_nodes), nodes)
+        holding = self._holding()
         self.network = self.network.prune(nodes)
-        for source in self._sources:
-            source.prune(kept)
+        for source in holding:
+            source.prune(self.network, kept)
         columns = np.concatenate([np.arange(n_inputs), n_inputs + kept])
         for rows, moments in self._moments.items():
             self._moments[rows] = moments.take(columns)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .network import Network, Nodes
-from .topology import CONSTANT, Index
+from .topology import CONSTANT, Index, Topology
 
 __all__ = ["Block", "MemoryRows", "RowSource", "node_columns"]
 
@@ -50,16 +50,20 @@ class RowSource(Protocol):
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
         ...
 
+    def holds(self, network: Network) -> bool:
+        """Return whether the columns are those of a network."""
+        ...
+
     def assign(self, network: Network) -> None:
-        """Make the columns those of a network."""
+        """Make the columns those of a network, if they are not."""
         ...
 
     def grow(self, network: Network, nodes: Nodes) -> None:
-        """Add the columns of nodes that are about to join the network."""
+        """Add the columns of nodes that have joined the network."""
         ...
 
-    def prune(self, kept: Index) -> None:
-        """Keep the columns of some nodes only."""
+    def prune(self, network: Network, kept: Index) -> None:
+        """Keep the columns of those nodes only that the network kept."""
         ...
 
 
@@ -84,6 +88,7 @@ class MemoryRows:
         self.total_weight = float(weight.sum())
         self.n_inputs, self.n_rows = inputs.shape
         self._used = self.n_inputs
+        self._held: tuple[Topology, Tensor] | None = None
         self._cache = inputs.new_empty(self.n_inputs + 16, self.n_rows)
         self._cache[: self.n_inputs] = inputs
 
@@ -104,8 +109,17 @@ class MemoryRows:
         assert total is not None
         return total
 
+    def holds(self, network: Network) -> bool:
+        """Return whether the columns are those of a network."""
+        if self._held is None:
+            return False
+        return self._held[0] is network.topology and self._held[1] is network.constants
+
     def assign(self, network: Network) -> None:
-        """Make the columns those of a network."""
+        """Make the columns those of a network, if they are not."""
+        if self.holds(network):
+            return
+        self._held = network.topology, network.constants
         network = network.to(dtype=self._cache.dtype)
         self._reserve(network.topology.n_columns)
         self._used = network.topology.n_columns
@@ -114,7 +128,8 @@ class MemoryRows:
             self._cache[: self._used, rows] = network.columns(self._cache[: self.n_inputs, rows])
 
     def grow(self, network: Network, nodes: Nodes) -> None:
-        """Add the columns of nodes that are about to join the network."""
+        """Add the columns of nodes that have joined the network."""
+        self._held = network.topology, network.constants
         self._reserve(self._used + len(nodes))
         for start in range(0, self.n_rows, self.block_size):
             rows = slice(start, start + self.block_size)
@@ -123,8 +138,9 @@ class MemoryRows:
             )
         self._used += len(nodes)
 
-    def prune(self, kept: Index) -> None:
-        """Keep the columns of some nodes only."""
+    def prune(self, network: Network, kept: Index) -> None:
+        """Keep the columns of those nodes only that the network kept."""
+        self._held = network.topology, network.constants
         moved = torch.as_tensor(self.n_inputs + kept, device=self._cache.device)
         self._cache[self.n_inputs : self.n_inputs + len(kept)] = self._cache[moved]
         self._used = self.n_inputs + len(kept)
