@@ -29,7 +29,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._classifier import EvolvingClassifier
-from ._formula import formula_text
 from ._regressor import EvolvingRegressor
 from ._table import Table, TableError, read_csv
 
@@ -217,8 +216,7 @@ def _show(table: Table) -> None:
     print(f"\nA small network on {table.title}, as it evolves:", flush=True)
     model = _evolving(table.task, n_members=1, max_nodes=4, n_generations=12, verbose=1)
     model.fit(table.X, table.y)
-    formula = formula_text(model._network, model._scaling, table.names, model._output_names())
-    print(f"\nIts formula:\n{formula}")
+    print(f"\nIts formula:\n{model._formula(table.names)}")
 
 
 if __name__ == "__main__":

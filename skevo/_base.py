@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -22,8 +22,9 @@ from .core.evolution import Evolution, Generation, Stopping
 from .core.grower import Settings
 from .core.losses import Loss
 from .core.members import Table, fit_member, plan_members
-from .core.network import Network
+from .core.network import Network, merge
 from .core.operators import DEFAULT_OPERATORS, get_operators
+from .core.statistics import midmean
 
 __all__ = ["BaseEvolving"]
 
@@ -187,7 +188,7 @@ class BaseEvolving(BaseEstimator):
         members: list[Evolution] | None = getattr(self, "_members", None)
         if not self.warm_start or members is None:
             return None
-        before = (self._network.topology.n_inputs, len(self._network.bias), len(members))
+        before = (self._network.topology.n_inputs, self._n_outputs, len(members))
         now = (self.n_features_in_, n_outputs, self.n_members)
         if before != now:
             raise ValueError(
@@ -240,8 +241,14 @@ class BaseEvolving(BaseEstimator):
             max_time *= min(effective_n_jobs(self.n_jobs), self.n_members) / self.n_members
         return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
 
+    def _merge(self, members: list[Evolution]) -> Network:
+        """Return one network with the outputs of all members."""
+        networks = [member.network for member in members]
+        self._n_outputs = len(networks[0].bias)
+        return merge(networks)
+
     def _store(self, members: list[Evolution], network: Network) -> None:
-        """Keep what the members gave: one network, their mean, and the course of each."""
+        """Keep what the members gave: their network, and the course of each."""
         self._network = network
         self.n_nodes_ = network.n_nodes
         self.n_parameters_ = network.n_parameters
@@ -269,6 +276,7 @@ class BaseEvolving(BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_outputs)
+            The interquartile mean of the members.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -277,7 +285,8 @@ class BaseEvolving(BaseEstimator):
         with torch.no_grad():
             for start in range(0, len(X), self.block_size):
                 rows = torch.as_tensor(self._scaling(X[start : start + self.block_size]))
-                parts.append(network.predict(rows).double().cpu().numpy())
+                heads = network.predict(rows).T.unflatten(0, (-1, self._n_outputs))
+                parts.append(midmean(heads).T.double().cpu().numpy())
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -289,12 +298,31 @@ class BaseEvolving(BaseEstimator):
 
     @property
     def formula_(self) -> str:
-        """The network as text, with the user's column names; one line per output."""
+        """The network as text, with the user's column names.
+
+        A line per output or, where there are several members, per output of each and one per
+        output that says how they are combined.
+        """
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = [f"x{column}" for column in range(self.n_features_in_)]
-        return formula_text(self._network, self._scaling, names, self._output_names())
+        return self._formula(names)
+
+    def _formula(self, names: Sequence[str]) -> str:
+        """Write the network in columns of the given names."""
+        outputs = self._output_names()
+        n_members = len(self._network.bias) // len(outputs)
+        if n_members == 1:
+            return formula_text(self._network, self._scaling, names, outputs)
+        heads = [f"{output}[{member}]" for member in range(n_members) for output in outputs]
+        text = formula_text(self._network, self._scaling, names, heads)
+        how = "mean" if n_members < 4 else "midmean"
+        means = [
+            f"{output} = {how}({', '.join(heads[k :: len(outputs)])})"
+            for k, output in enumerate(outputs)
+        ]
+        return "\n".join([text, *means])
 
 
 def print_generation(member: int, generation: int, record: Generation) -> None:

@@ -15,7 +15,6 @@ from sklearn.utils.validation import column_or_1d
 from ._base import BaseEvolving
 from ._docstring import describe
 from .core.losses import CrossEntropy, LogLoss
-from .core.network import merge
 
 __all__ = ["EvolvingClassifier"]
 
@@ -91,7 +90,7 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         binary = n_classes == 2
         target = codes[:, None].astype(np.float64) if binary else np.eye(n_classes)[codes]
         members = self._grow(X, target, sample_weight, LogLoss() if binary else CrossEntropy())
-        self._store(members, merge([member.network for member in members]))
+        self._store(members, self._merge(members))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import StrOptions
 from ._base import BaseEvolving
 from ._docstring import describe
 from .core.losses import Loss, SquaredError, TorchLoss
-from .core.network import Network, merge
+from .core.network import Network
 
 __all__ = ["EvolvingRegressor"]
 
@@ -91,8 +91,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         margin = _MARGIN * np.ptp(target, axis=0)
         self._single_output = y.ndim == 1
         self._range = (target.min(axis=0) - margin, target.max(axis=0) + margin)
-        mean_network = merge([member.network for member in members])
-        self._store(members, in_units(mean_network, mean, scale))
+        self._store(members, in_units(self._merge(members), mean, scale))
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -128,7 +127,10 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
 
 def in_units(network: Network, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Network:
     """Return a network of standardised outputs with its outputs in the target's units."""
-    factor, shift = (torch.as_tensor(part).to(network.weight) for part in (scale, mean))
+    n_heads = len(network.bias) // len(scale)
+    factor, shift = (
+        torch.as_tensor(np.tile(part, n_heads)).to(network.weight) for part in (scale, mean)
+    )
     return replace(
         network, weight=network.weight * factor[:, None], bias=network.bias * factor + shift
     )

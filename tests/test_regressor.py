@@ -74,9 +74,23 @@ def test_fit_multi_output_shares_nodes():
     prediction = model.predict(X)
     assert prediction.shape == targets.shape
     assert model.score(X, targets) > 0.95
-    assert len(model.formula_.splitlines()) == 3
-    # One head per output over the same nodes.
-    assert model._network.weight.shape == (3, 10 + model.n_nodes_)
+    lines = model.formula_.splitlines()
+    assert [line.split(" = ")[0] for line in lines] == [
+        "y0[0]", "y1[0]", "y2[0]", "y0[1]", "y1[1]", "y2[1]", "y0", "y1", "y2",
+    ]  # fmt: skip
+    assert lines[-1] == "y2 = mean(y2[0], y2[1])"
+    # One head per output and member over the same nodes.
+    assert model._network.weight.shape == (6, 10 + model.n_nodes_)
+
+
+def test_member_that_goes_astray_is_not_heard():
+    X, y = make_friedman1(n_samples=200, noise=0.1, random_state=0)
+    model = EvolvingRegressor(**{**FAST, "n_members": 8}).fit(X, y)
+    assert model.formula_.splitlines()[-1].startswith("y = midmean(y[0], y[1], ")
+    before = model.predict(X)
+    model._network.bias[3] += 1e6
+    # It is left out, and the one that it takes the place of at the upper end comes in.
+    assert np.abs(model.predict(X) - before).max() < 0.25 * y.std()
 
 
 def test_fit_multi_output_real_data_finite():

@@ -356,7 +356,7 @@ class Grower:
         for source in holding:
             source.grow(grown, nodes)
         for rows, moments in self._moments.items():
-            self._moments[rows] = extend_moments(rows, moments)
+            self._moments[rows] = extend_moments(self._held(rows), moments)
         self._curvature = None
         if self.trainer is not None:
             self.trainer.grow(grown)

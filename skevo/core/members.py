@@ -1,7 +1,8 @@
 """Members: several networks, each held to rows of its own.
 
 The members are cross-fitted: each holds out its own fold, by which its size is selected, and trains
-on the others. Their mean predicts.
+on the others. Their interquartile mean predicts: a member that goes astray where the training rows
+were few is not heard there.
 """
 
 from __future__ import annotations

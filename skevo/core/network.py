@@ -118,10 +118,10 @@ class Network:
 
     @property
     def n_parameters(self) -> int:
-        """Number of trained values: constants that are read, head weights and biases."""
+        """Number of trained values: constants that are read, head weights but zeros, and biases."""
         topology = self.topology
         constants = ((topology.left == CONSTANT) | (topology.right == CONSTANT)).sum()
-        return int(constants) + self.weight.numel() + self.bias.numel()
+        return int(constants) + int((self.weight != 0).sum()) + self.bias.numel()
 
     def columns(self, inputs: Tensor) -> Tensor:
         """Compute all columns.
@@ -204,30 +204,33 @@ class Network:
 
 
 def merge(networks: Sequence[Network]) -> Network:
-    """Merge networks into the one network that computes their mean output.
+    """Merge networks into the one network that computes the outputs of all of them.
 
-    The mean of linear heads over several sets of nodes is a linear head over their union. Nodes
-    that occur in several networks, with equal constants and scales, occur once in the result, and
-    nodes are sorted by level and operator, so that the union needs no more calls than the deepest.
+    Nodes that occur in several networks, with equal constants and scales, occur once in the result,
+    and nodes are sorted by level and operator, so that the union needs no more calls than the
+    deepest.
 
     Parameters
     ----------
     networks : sequence of Network
-        With the same operators, inputs and number of outputs.
+        With the same operators and inputs.
 
     Returns
     -------
     Network
+        Its outputs are those of the first network, then those of the second, and so on.
     """
     first = networks[0]
     n_inputs = first.topology.n_inputs
-    weight = torch.zeros_like(first.weight[:, :n_inputs])
+    bias = torch.cat([network.bias for network in networks])
+    n_heard = 0
     # Every distinct node, by (operator, operands, numbers); operands by their final keys.
     number: dict[tuple[int, int, int, float, float], int] = {}
     heads: list[Tensor] = []
     for network in networks:
         topology = network.topology
-        weight += network.weight[:, :n_inputs] / len(networks)
+        heard = slice(n_heard, n_heard + len(network.bias))
+        n_heard = heard.stop
         column = [*range(n_inputs), *([0] * topology.n_nodes), CONSTANT]
         constants, scales = network.constants.tolist(), network.scale.tolist()
         for node in range(topology.n_nodes):
@@ -236,8 +239,8 @@ def merge(networks: Sequence[Network]) -> Network:
             key = (int(topology.operator[node]), left, right, constant, scales[node])
             position = number.setdefault(key, len(number))
             if position == len(heads):
-                heads.append(torch.zeros_like(first.bias))
-            heads[position] = heads[position] + network.weight[:, n_inputs + node] / len(networks)
+                heads.append(torch.zeros_like(bias))
+            heads[position][heard] += network.weight[:, n_inputs + node]
             column[n_inputs + node] = n_inputs + position
     keys = list(number)
     operator = np.array([key[0] for key in keys], dtype=np.int64)
@@ -246,6 +249,7 @@ def merge(networks: Sequence[Network]) -> Network:
     union = Topology(n_inputs, operator, left, right)
     order = np.concatenate([group.nodes for group in union.groups] or [operator])
     moves = np.concatenate([np.arange(n_inputs), n_inputs + np.argsort(order), [CONSTANT]])
+    weight = torch.cat([network.weight[:, :n_inputs] for network in networks])
     stacked = torch.stack(heads, dim=1) if heads else weight[:, :0]
     return Network(
         first.operators,
@@ -253,5 +257,5 @@ def merge(networks: Sequence[Network]) -> Network:
         first.constants.new_tensor([keys[node][3] for node in order]),
         first.scale.new_tensor([keys[node][4] for node in order]),
         torch.cat([weight, stacked[:, torch.as_tensor(order)]], dim=1),
-        torch.stack([network.bias for network in networks]).mean(dim=0),
+        bias,
     )
