@@ -173,7 +173,7 @@ class BaseEvolving(BaseEstimator):
         tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
         monitor = print_generation if self.verbose else None
         starts: list[Evolution | None] = [*earlier] if earlier else [None] * len(tasks)
-        members: list[Evolution] = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+        members: list[Evolution] = Parallel(n_jobs=self._n_jobs(), prefer="threads")(
             delayed(fit_member)(
                 table, task, operators, loss, settings, stopping, self.block_size, monitor, start
             )
@@ -214,6 +214,14 @@ class BaseEvolving(BaseEstimator):
             raise ValueError(f"device {self.device!r} is not available: {reason}") from error
         return device
 
+    def _n_jobs(self) -> int:
+        """Return how many members are grown at once."""
+        if self.n_jobs is not None:
+            return self.n_jobs
+        n_jobs = effective_n_jobs(None)
+        # Where joblib was told nothing, members take the threads that torch may use.
+        return torch.get_num_threads() if n_jobs == 1 and self._device().type == "cpu" else n_jobs
+
     def _settings(self) -> Settings:
         """Translate the parameters that say how a network is grown."""
         solver: Any = self.solver
@@ -238,7 +246,7 @@ class BaseEvolving(BaseEstimator):
         max_time = self.max_time
         if max_time is not None:
             # Members that run one after the other share the time.
-            max_time *= min(effective_n_jobs(self.n_jobs), self.n_members) / self.n_members
+            max_time *= min(effective_n_jobs(self._n_jobs()), self.n_members) / self.n_members
         return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
 
     def _merge(self, members: list[Evolution]) -> Network:

@@ -61,7 +61,8 @@ _DOCSTRING = """{summary}
     dtype : {{"float64", "float32"}}, default="float64"
         Of the columns.
     n_jobs : int or None, default=None
-        Members that are grown in parallel. The result does not depend on it.
+        Members that are grown at once. None stands for joblib's setting or, without one, for
+        torch's number of threads. The result does not depend on it.
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.

@@ -48,11 +48,24 @@ def evaluate(
     columns[: topology.n_inputs] = inputs
     if constants.ndim == 1:
         constants = constants.unsqueeze(1)
+    # A product is cheaper than a quotient.
+    factor = scale.reciprocal()[:, None]
     for group in topology.groups:
-        nodes = torch.as_tensor(group.nodes, device=inputs.device)
-        values = compute_group(operators, group, constants[nodes], columns)
-        # In place under autograd too: a gather's backward needs its indices, not its values.
-        columns.index_copy_(0, topology.n_inputs + nodes, values / scale[nodes, None])
+        first, last = int(group.nodes[0]), int(group.nodes[-1])
+        if last - first + 1 == len(group.nodes):
+            # Side by side, as they are in merged networks: no copy through an index.
+            nodes = slice(first, last + 1)
+            values = compute_group(operators, group, constants[nodes], columns)
+            place = columns[topology.n_inputs + first : topology.n_inputs + last + 1]
+            if torch.is_grad_enabled():
+                place.copy_(values * factor[nodes])
+            else:
+                torch.mul(values, factor[nodes], out=place)
+        else:
+            at = torch.as_tensor(group.nodes, device=inputs.device)
+            values = compute_group(operators, group, constants[at], columns)
+            # In place under autograd too: a gather's backward needs its indices, not its values.
+            columns.index_copy_(0, topology.n_inputs + at, values * factor[at])
     return columns
 
 

@@ -184,4 +184,4 @@ def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
             for operand, at in ((nodes.left, left), (nodes.right, right))
         )
         result[start:stop] = network.operators[nodes.operator[start]](a, b)
-    return result.div_(scale)
+    return result.mul_(scale.reciprocal())
