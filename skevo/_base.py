@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ._formula import formula_text
-from ._preprocessing import fit_scaling
+from ._preprocessing import ScaledColumns, fit_scaling
 from .core.evolution import Evolution, Generation, Stopping
 from .core.grower import Settings
 from .core.losses import Loss
@@ -72,7 +72,7 @@ class BaseEvolving(BaseEstimator):
         alpha: Any = "auto",
         pruning: Any = "loss",
         validation_fraction: float | None = 0.2,
-        n_iter_no_change: int | None = 25,
+        n_iter_no_change: int | None = 15,
         tol: float = 1e-4,
         max_time: float | None = None,
         learning_rate: float = 0.01,
@@ -160,15 +160,13 @@ class BaseEvolving(BaseEstimator):
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings, stopping = self._settings(), self._stopping()
+        dtype = getattr(torch, self.dtype)
         table = Table(
+            ScaledColumns(X, self._scaling, self.device_, dtype),
             *(
-                torch.as_tensor(
-                    np.ascontiguousarray(part),
-                    dtype=getattr(torch, self.dtype),
-                    device=self.device_,
-                )
-                for part in (self._scaling(X).T, target.T, sample_weight)
-            )
+                torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
+                for part in (target.T, sample_weight)
+            ),
         )
         tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
         monitor = print_generation if self.verbose else None

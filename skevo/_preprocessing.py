@@ -20,6 +20,42 @@ _NORMAL_RANGE = 1.3489795
 _KNEE = 3.0
 # Columns whose median is farther from zero, in spreads, are centred.
 _FAR = 10.0
+# Medians and spreads are those of at least so many rows, if there are as many.
+_SAMPLE = 100_000
+
+
+class ScaledColumns:
+    """Columns of a table that are scaled as they are read, so that the table is not copied.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        In memory or mapped.
+    scaling : Scaling
+    device : torch.device
+    dtype : torch.dtype
+    """
+
+    def __init__(
+        self,
+        X: NDArray[np.floating],
+        scaling: Scaling,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.X = X
+        self.scaling = scaling
+        self.device = device
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return self.X.shape[1]
+
+    def __getitem__(self, at: tuple[slice, torch.Tensor | slice]) -> torch.Tensor:
+        """Return the scaled columns of some rows, of shape (n_features, n)."""
+        rows = at[1].numpy(force=True) if isinstance(at[1], torch.Tensor) else at[1]
+        scaled = np.ascontiguousarray(self.scaling(self.X[rows]).T)
+        return torch.as_tensor(scaled, dtype=self.dtype, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -81,6 +117,8 @@ def fit_scaling(X: NDArray[np.floating], sample_weight: NDArray[np.float64]) -> 
     -------
     Scaling
     """
+    some = slice(None, None, max(1, len(X) // _SAMPLE))
+    X, sample_weight = X[some], sample_weight[some]
     columns = torch.from_numpy(np.array(X.T, dtype=np.float64, order="C"))
     quartiles = weighted_quantiles(columns, torch.from_numpy(sample_weight), _LEVELS).numpy()
     center = quartiles[:, 1]

@@ -381,3 +381,16 @@ def test_warm_start_what_cannot_go_on_raises(change, message):
     model = EvolvingRegressor(**FAST, warm_start=True).fit(X, y)
     with pytest.raises(ValueError, match=message):
         model.set_params(**change).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_fit_memory_mapped_rows_equal_rows_in_memory(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("skevo.core.members._MOST_ROWS", 100)
+    X, y = regression()
+    X = X.astype(kind)
+    X.tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", dtype=kind, mode="r", shape=X.shape)
+    from_memory = EvolvingRegressor(**FAST).fit(X, y)
+    from_file = EvolvingRegressor(**FAST).fit(mapped, y)
+    assert_array_equal(from_file.predict(mapped), from_memory.predict(X))
+    assert from_memory.score(X, y) > 0.4

@@ -260,3 +260,35 @@ def test_single_thread_is_put_back_after_fits_that_overlap():
         seen.append(torch.get_num_threads())
     assert seen == [1, 1, 1]
     assert torch.get_num_threads() == 3
+
+
+# -- large tables ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("fraction", [0.2, None])
+def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, fraction):
+    monkeypatch.setattr(module, "_MOST_ROWS", 60)
+    splits = hold_out(torch.ones(1000), n_members, fraction, generator(0))
+    taken = set()
+    for train, held in splits:
+        assert len(train.unique()) == len(train) == 60
+        taken |= set(train.tolist())
+        if fraction is not None:
+            assert len(held.unique()) == len(held) == 15
+            assert not set(train.tolist()) & set(held.tolist())
+    # Members take different rows.
+    assert len(taken) > 0.8 * 60 * n_members
+
+
+def test_head_of_a_large_table_is_fitted_to_all_rows(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_ROWS", 60)
+    data = table(400)
+    task = plan_members(data.weight, 2, 0.2, 0)[0]
+    found = fit(data, task).network
+    columns = np.column_stack([np.ones(400), found.columns(data.inputs).T.numpy()])
+    target = data.target[0].numpy()
+    best = np.square(target - columns @ np.linalg.lstsq(columns, target, rcond=None)[0]).mean()
+    reached = (data.target - found.output(found.columns(data.inputs))).square().mean()
+    # Up to what the ridge penalty costs.
+    assert best <= float(reached) < 1.05 * best + 1e-3

@@ -11,7 +11,7 @@ from skevo.core.heads import mean_loss
 from skevo.core.losses import SquaredError
 from skevo.core.moments import measure_moments
 from skevo.core.network import Nodes
-from skevo.core.rows import MemoryRows, node_columns
+from skevo.core.rows import MemoryRows, StreamedRows, node_columns
 from skevo.core.topology import CONSTANT
 
 BLOCK_SIZES = (1, 7, 64, 200, 100_000)
@@ -155,3 +155,16 @@ def test_node_columns_follow_the_order_of_the_nodes():
     one_by_one = [node_columns(network, nodes.take([k]), columns) for k in range(12)]
     # The vectorised loop's remainder may round elementary functions differently.
     torch.testing.assert_close(together, torch.cat(one_by_one), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("block_size", [7, 64, 100_000])
+def test_streamed_rows_have_the_sums_of_rows_in_memory(block_size):
+    network = random_network()
+    rows = make_rows(block_size)
+    rows.assign(network)
+    inputs = rows.columns[: rows.n_inputs].clone()
+    streamed = StreamedRows(inputs, rows.target, rows.weight, network, block_size)
+    assert streamed.total_weight == rows.total_weight
+    found, expected = measure_moments(streamed), measure_moments(rows)
+    torch.testing.assert_close(found.gram, expected.gram, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.cross, expected.cross, rtol=1e-12, atol=1e-12)

@@ -70,7 +70,7 @@ class Stopping:
     """
 
     n_generations: int = 100
-    n_iter_no_change: int | None = 25
+    n_iter_no_change: int | None = 15
     tol: float = 1e-4
     max_time: float | None = None
 

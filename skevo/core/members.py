@@ -10,22 +10,27 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .evolution import Evolution, Generation, Stopping, evolve_network
 from .grower import Grower, Settings
+from .heads import fit_head
 from .losses import Loss
+from .moments import measure_moments
 from .network import Network
 from .operators import Operator
-from .rows import MemoryRows
+from .rows import Inputs, MemoryRows, StreamedRows
 
 __all__ = ["Table", "Task", "fit_member", "hold_out", "plan_members", "single_thread"]
 
 # Candidates are screened on at most so many rows.
 _SKETCH = 1500
+# A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
+# then fitted to all.
+_MOST_ROWS = 50_000
 # Below this total weight no row is held out: see `hold_out`.
 _SMALLEST_WEIGHT = 40.0
 
@@ -36,12 +41,12 @@ class Table:
 
     Attributes
     ----------
-    inputs : Tensor of shape (n_inputs, n_samples)
+    inputs : Inputs of shape (n_inputs, n_samples)
     target : Tensor of shape (n_outputs, n_samples)
     weight : Tensor of shape (n_samples,)
     """
 
-    inputs: Tensor
+    inputs: Inputs
     target: Tensor
     weight: Tensor
 
@@ -89,13 +94,25 @@ def hold_out(
     """
     n_rows = len(weight)
     if fraction is None or float(weight.sum()) < _SMALLEST_WEIGHT or n_rows < 2 * n_members:
-        return [(None, None)] * n_members
+        if n_rows <= _MOST_ROWS:
+            return [(None, None)] * n_members
+        return [
+            (torch.randperm(n_rows, generator=generator)[:_MOST_ROWS], None)
+            for _ in range(n_members)
+        ]
     order = torch.randperm(n_rows, generator=generator)
     if n_members == 1:
         n_held = min(max(1, round(fraction * n_rows)), n_rows - 1)
-        return [(order[n_held:], order[:n_held])]
-    fold = torch.arange(n_rows) % n_members
-    return [(order[fold != k], order[fold == k]) for k in range(n_members)]
+        return [(order[n_held:][:_MOST_ROWS].clone(), order[:n_held][: _MOST_ROWS // 4].clone())]
+    splits: list[tuple[Tensor | None, Tensor | None]] = []
+    for k in range(n_members):
+        # Of a large table the members take their rows from different places.
+        shift = 0 if n_rows <= _MOST_ROWS else k * (n_rows // n_members)
+        n_taken = min(n_rows, 2 * _MOST_ROWS)
+        position = (torch.arange(n_taken) + shift) % n_rows
+        train = order[position[position % n_members != k]][:_MOST_ROWS].clone()
+        splits.append((train, order[k::n_members][: _MOST_ROWS // 4].clone()))
+    return splits
 
 
 def plan_members(weight: Tensor, n_members: int, fraction: float | None, seed: int) -> list[Task]:
@@ -176,12 +193,20 @@ def fit_member(
         grower = Grower(network, rows, sketch, validation, loss, settings, generator)
         if state is not None:
             grower.resume(state)
-        return evolve_network(
+        evolution = evolve_network(
             grower,
             stopping,
             None if monitor is None else lambda *line: monitor(task.number, *line),
             earlier,
         )
+        if len(table.weight) <= _MOST_ROWS or settings.solver != "exact":
+            return evolution
+        everything = StreamedRows(
+            table.inputs, table.target, table.weight, evolution.network, block_size
+        )
+        moments = measure_moments(everything)
+        network, _ = fit_head(everything, evolution.network, loss, grower.alpha, moments)
+        return replace(evolution, network=network)
 
 
 _lock = threading.Lock()

@@ -18,7 +18,22 @@ from torch import Tensor
 from .network import Network, Nodes
 from .topology import CONSTANT, Index, Topology
 
-__all__ = ["Block", "MemoryRows", "RowSource", "node_columns"]
+__all__ = ["Block", "Inputs", "MemoryRows", "RowSource", "StreamedRows", "node_columns"]
+
+
+class Inputs(Protocol):
+    """Input columns that may live elsewhere: a tensor of shape (n_inputs, n_samples), or alike."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        ...
+
+    def __getitem__(self, at: tuple[slice, Tensor | slice]) -> Tensor:
+        """Return all columns of some rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,22 +63,6 @@ class RowSource(Protocol):
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
-        ...
-
-    def holds(self, network: Network) -> bool:
-        """Return whether the columns are those of a network."""
-        ...
-
-    def assign(self, network: Network) -> None:
-        """Make the columns those of a network, if they are not."""
-        ...
-
-    def grow(self, network: Network, nodes: Nodes) -> None:
-        """Add the columns of nodes that have joined the network."""
-        ...
-
-    def prune(self, network: Network, kept: Index) -> None:
-        """Keep the columns of those nodes only that the network kept."""
         ...
 
 
@@ -151,6 +150,49 @@ class MemoryRows:
             larger = self._cache.new_empty(max(n_columns, 3 * len(self._cache) // 2), self.n_rows)
             larger[: self._used] = self.columns
             self._cache = larger
+
+
+class StreamedRows:
+    """Rows whose node columns are computed, block by block, each time they are asked for.
+
+    Parameters
+    ----------
+    inputs : Inputs of shape (n_inputs, n_samples)
+    target : Tensor of shape (n_outputs, n_samples)
+    weight : Tensor of shape (n_samples,)
+    network : Network
+        Whose columns the rows hold.
+    block_size : int, default=4096
+        Rows that are in memory with all their columns at a time.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        target: Tensor,
+        weight: Tensor,
+        network: Network,
+        block_size: int = 4096,
+    ) -> None:
+        self.inputs = inputs
+        self.target = target
+        self.weight = weight
+        self.network = network
+        self.block_size = block_size
+        self.total_weight = float(weight.sum())
+
+    def reduce(self, function: Callable[[Block], Sums]) -> Sums:
+        """Return the sum over blocks of each tensor that ``function(block)`` returns."""
+        total: Sums | None = None
+        for start in range(0, len(self.weight), self.block_size):
+            rows = slice(start, start + self.block_size)
+            columns = self.network.columns(self.inputs[:, rows])
+            part = function(Block(columns, self.target[:, rows], self.weight[rows]))
+            total = (
+                part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+            )
+        assert total is not None
+        return total
 
 
 def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
