@@ -3,11 +3,14 @@
     python docs/benchmarks/bench_suites.py regression
     python docs/benchmarks/bench_suites.py classification --data DIR
     python docs/benchmarks/bench_suites.py srbench --data DIR --seeds 2
+    python docs/benchmarks/bench_suites.py feynman --data DIR
     python docs/benchmarks/bench_suites.py source-text --data DIR
 
 DIR holds a folder per suite with a CSV or TSV file per table, gzipped or not, whose column `target`
-is to be predicted; `srbench` also `published.csv` (columns dataset, algorithm, r2_test). Without
---data, tables that scikit-learn bundles or generates are used. Needs pandas.
+is to be predicted; `srbench` also `published.csv` (columns dataset, algorithm, r2_test). `feynman`
+is the file DIR/feynman.json, formulas by name with the ranges of their variables. Without --data,
+tables that scikit-learn bundles or generates are used. Needs pandas; xgboost, lightgbm and catboost
+take part in `regression`, and pyoperon in `feynman`, if they are installed.
 
 Every table is split 75/25 with the seeds of the published benchmark and at most 10,000 rows are
 trained on. Text becomes one-hot columns and missing cells medians, for every method alike but
@@ -15,6 +18,8 @@ HistGradientBoosting, which has its own way. One thread unless --threads says ot
 """
 
 import argparse
+import importlib.util
+import json
 import os
 import pathlib
 import time
@@ -23,7 +28,9 @@ import warnings
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-parser.add_argument("suite", choices=["regression", "classification", "srbench", "source-text"])
+parser.add_argument(
+    "suite", choices=["regression", "classification", "srbench", "feynman", "source-text"]
+)
 parser.add_argument("--data", type=pathlib.Path)
 parser.add_argument("--seeds", type=int, default=2)
 parser.add_argument("--threads", type=int, default=1)
@@ -49,7 +56,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV  # noqa: E402
 from sklearn.metrics import accuracy_score, log_loss, r2_score  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler  # noqa: E402
 
 from skevo import EvolvingClassifier, EvolvingRegressor  # noqa: E402
 
@@ -78,6 +85,56 @@ def bundled(suite):
         for make in (datasets.make_friedman1, datasets.make_friedman2, datasets.make_friedman3):
             X, y = make(n_samples=1000, noise=0.1, random_state=0)
             yield make.__name__.removeprefix("make_"), pd.DataFrame(X), y
+
+
+def formulas():
+    """Yield (name, X, y, X_test, y_test) of formulas of physics, without noise."""
+    names = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "pi", "arcsin", "arccos")
+    space = {name: getattr(np, name) for name in names}
+    space |= {"asin": np.arcsin, "acos": np.arccos, "ln": np.log}
+    for name, entry in sorted(json.loads((options.data / "feynman.json").read_text()).items()):
+        if options.only and name not in options.only.split(","):
+            continue
+        draws = []
+        for n_rows, seed in ((3000, 1), (2000, 2)):
+            rng = np.random.default_rng(seed)
+            values = {key: rng.uniform(*r, n_rows) for key, r in entry["ranges"].items()}
+            y = eval(entry["formula"].split("=", 1)[1], dict(space), values)
+            finite = np.isfinite(y)
+            draws += [np.column_stack(list(values.values()))[finite], y[finite]]
+        yield name, *draws
+
+
+def measure_formulas():
+    """Print the share of formulas with R2 above 0.999, and the median fit time."""
+    makers = {"skevo": lambda: EvolvingRegressor(random_state=0)}
+    if importlib.util.find_spec("pyoperon"):
+        from pyoperon.sklearn import SymbolicRegressor
+
+        # The settings that were published with the benchmark.
+        makers["Operon"] = lambda: SymbolicRegressor(
+            allowed_symbols="add,sub,mul,aq,sin,constant,variable", optimizer_iterations=5,
+            max_evaluations=500_000, population_size=500, pool_size=500, max_length=50,
+            n_threads=options.threads, random_state=0,
+        )  # fmt: skip
+    rows = []
+    for name, X, y, X_test, y_test in formulas():
+        for method, make in makers.items():
+            model, start = make(), time.perf_counter()
+            model.fit(X, y)
+            seconds = time.perf_counter() - start
+            rows.append([method, name, r2_score(y_test, model.predict(X_test)), seconds])
+    found = pd.DataFrame(rows, columns=["method", "formula", "R2", "fit s"])
+    found["solved"] = found["R2"] > 0.999
+    if options.csv:
+        found.to_csv(options.csv, index=False)
+    summary = found.groupby("method", sort=False).agg(
+        formulas=("R2", "size"),
+        solved=("solved", "mean"),
+        median_R2=("R2", "median"),
+        median_fit_s=("fit s", "median"),
+    )
+    markdown(summary.reset_index())
 
 
 def tables(suite):
@@ -151,7 +208,44 @@ def methods(suite, X, seed):
             random_state=seed, categorical_features="from_dtype"
         ),
         "RidgeCV": numeric(make_pipeline(StandardScaler(), RidgeCV()), X),
+        **peers(X, seed),
     }
+
+
+def peers(X, seed):
+    """Return other packages' regressors, with default parameters, as far as they are there."""
+    found = {}
+    threads = options.threads
+    if importlib.util.find_spec("xgboost"):
+        from xgboost import XGBRegressor
+
+        found["XGBoost"] = XGBRegressor(random_state=seed, n_jobs=threads, enable_categorical=True)
+    if importlib.util.find_spec("lightgbm"):
+        from lightgbm import LGBMRegressor
+
+        found["LightGBM"] = LGBMRegressor(random_state=seed, n_jobs=threads, verbose=-1)
+    if importlib.util.find_spec("catboost"):
+        from catboost import CatBoostRegressor
+
+        found["CatBoost"] = make_pipeline(
+            FunctionTransformer(text_for_catboost),
+            CatBoostRegressor(
+                random_seed=seed,
+                thread_count=threads,
+                verbose=0,
+                allow_writing_files=False,
+                cat_features=list(X.select_dtypes("category").columns),
+            ),
+        )
+    return found
+
+
+def text_for_catboost(X):
+    """Return a frame whose categories are text, none of them missing."""
+    X = X.copy()
+    for column in X.select_dtypes("category"):
+        X[column] = X[column].astype(object).where(X[column].notna(), "missing").astype(str)
+    return X
 
 
 def measure(suite):
@@ -195,6 +289,9 @@ def markdown(frame):
     print()
 
 
+if options.suite == "feynman":
+    measure_formulas()
+    raise SystemExit
 result = measure(options.suite)
 if options.csv:
     result.to_csv(options.csv, index=False)
@@ -214,7 +311,7 @@ if options.suite != "srbench":
 else:
     mine = result.groupby("table")[["R2", "fit s"]].median()
     print(f"{len(mine)} tables, median R2 {mine['R2'].median():.4f}, ", end="")
-    print(f"median fit {mine['fit s'].median():.2f} s")
+    print(f"median fit {mine['fit s'].median():.2f} s, lowest R2 of a fit {result['R2'].min():.2f}")
     if options.data is not None and (options.data / "srbench" / "published.csv").exists():
         published = pd.read_csv(options.data / "srbench" / "published.csv")
         board = published.pivot(index="dataset", columns="algorithm", values="r2_test")
@@ -223,3 +320,6 @@ else:
         rank = board.rank(axis=1, ascending=False).mean().sort_values()
         best = pd.DataFrame({"method": rank.index, "mean rank": rank.to_numpy()}).head(8)
         markdown(best)
+        other = ~board.index.str.contains("_fri_c")
+        rank = board[other].rank(axis=1, ascending=False).mean()
+        print(f"without the {(~other).sum()} `fri_c` tables: mean rank {rank['skevo']:.2f}")

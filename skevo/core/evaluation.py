@@ -51,12 +51,11 @@ def evaluate(
     # A product is cheaper than a quotient.
     factor = scale.reciprocal()[:, None]
     for group in topology.groups:
-        first, last = int(group.nodes[0]), int(group.nodes[-1])
-        if last - first + 1 == len(group.nodes):
+        nodes = group.place
+        if nodes is not None:
             # Side by side, as they are in merged networks: no copy through an index.
-            nodes = slice(first, last + 1)
             values = compute_group(operators, group, constants[nodes], columns)
-            place = columns[topology.n_inputs + first : topology.n_inputs + last + 1]
+            place = columns[topology.n_inputs + nodes.start : topology.n_inputs + nodes.stop]
             if torch.is_grad_enabled():
                 place.copy_(values * factor[nodes])
             else:
@@ -91,7 +90,7 @@ def compute_group(
     left, right = (
         constants.expand(-1, columns.shape[1])
         if operand is None
-        else columns.index_select(0, torch.as_tensor(operand, device=device))
-        for operand in (group.left, group.right)
+        else columns.index_select(0, operand.to(device))
+        for operand in group.operands
     )
     return operators[group.operator](left, right)

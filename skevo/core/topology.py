@@ -13,7 +13,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 __all__ = ["CONSTANT", "Group", "Topology"]
 
@@ -41,6 +43,18 @@ class Group:
     nodes: Index
     left: Index | None
     right: Index | None
+
+    @cached_property
+    def operands(self) -> tuple[Tensor | None, Tensor | None]:
+        """``left`` and ``right`` as tensors on the CPU."""
+        left = None if self.left is None else torch.from_numpy(self.left)
+        return left, None if self.right is None else torch.from_numpy(self.right)
+
+    @cached_property
+    def place(self) -> slice | None:
+        """The nodes as a slice, if they stand side by side."""
+        first, last = int(self.nodes[0]), int(self.nodes[-1])
+        return slice(first, last + 1) if last - first + 1 == len(self.nodes) else None
 
 
 @dataclass(frozen=True, eq=False)
