@@ -65,7 +65,7 @@ class BaseEvolving(BaseEstimator):
         n_generations: int = 100,
         operators: Any = None,
         n_candidates: int = 500,
-        max_nodes: int = 100,
+        max_nodes: int = 200,
         n_members: int = 8,
         solver: str = "auto",
         loss: Any = "auto",

@@ -22,7 +22,7 @@ _DOCSTRING = """{summary}
     n_candidates : int, default=500
         Random nodes that are proposed and screened per generation. With 1, a random node is added
         without being looked at.
-    max_nodes : int, default=100
+    max_nodes : int, default=200
         Largest number of nodes of a member.
     n_members : int, default=8
         Networks that are averaged. Each holds out its own fold of the rows.

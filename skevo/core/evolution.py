@@ -100,6 +100,9 @@ class Evolution:
     state: GrowerState | None = None
 
 
+# A node more may be grown per generation for so many rows.
+_ROWS_PER_NEW = 1000
+
 Monitor = Callable[[int, Generation], None]
 
 
@@ -326,10 +329,12 @@ def _select(grower: Grower, room: int) -> Nodes:
     screened = screen(
         searched, network, loss, grower.alpha_on(searched), grower.curvature, pool, pairs=True
     )
+    # Many rows tell more nodes from chance at a time.
+    n_new = max(settings.n_new, min(2 * settings.n_new, int(searched.total_weight / _ROWS_PER_NEW)))
     picked, _ = pick(
         screened,
         grower.curvature,
-        min(settings.n_new, room),
+        min(n_new, room),
         settings.grow_above * grower.noise,
     )
     return screened.nodes.take(picked)

@@ -57,7 +57,7 @@ class Settings:
         ``adam`` solver it is 0.
     pruning : {"loss", "std"}
     n_new : int
-        At most so many nodes are grown per generation.
+        At most so many nodes are grown per generation; up to twice as many where rows are many.
     n_short : int
         Candidates whose score is recomputed on all rows.
     grow_above, prune_below : float
@@ -72,7 +72,7 @@ class Settings:
 
     solver: Literal["exact", "adam"] = "exact"
     n_candidates: int = 500
-    max_nodes: int = 100
+    max_nodes: int = 200
     alpha: float | None = None
     pruning: Literal["loss", "std"] = "loss"
     n_new: int = 3
