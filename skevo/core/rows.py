@@ -147,7 +147,7 @@ class MemoryRows:
     def _reserve(self, n_columns: int) -> None:
         """Enlarge the cache so that it holds so many columns."""
         if n_columns > len(self._cache):
-            larger = self._cache.new_empty(max(n_columns, 3 * len(self._cache) // 2), self.n_rows)
+            larger = self._cache.new_empty(max(n_columns, 5 * len(self._cache) // 4), self.n_rows)
             larger[: self._used] = self.columns
             self._cache = larger
 
