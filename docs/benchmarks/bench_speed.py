@@ -267,13 +267,13 @@ def mapped(options):
     with tempfile.TemporaryDirectory() as folder:
         for n_rows in sizes:
             path = pathlib.Path(folder) / "rows"
-            X = np.memmap(path, dtype="float32", mode="w+", shape=(n_rows, 10))
             y = np.empty(n_rows, dtype="float32")
-            for start in range(0, n_rows, 100_000):
-                part = rng.normal(size=(min(100_000, n_rows - start), 10))
-                X[start : start + 100_000] = part
-                y[start : start + 100_000] = smooth(part) + 0.3 * rng.normal(size=len(part))
-            X.flush()
+            with path.open("wb") as file:
+                for start in range(0, n_rows, 100_000):
+                    part = rng.normal(size=(min(100_000, n_rows - start), 10))
+                    part.astype("float32").tofile(file)
+                    noise = 0.3 * rng.normal(size=len(part))
+                    y[start : start + 100_000] = smooth(part) + noise
             from_file = np.memmap(path, dtype="float32", mode="r", shape=(n_rows, 10))
             times.append(seconds(lambda d=(from_file, y): estimator().fit(*d), 1))
             path.unlink()

@@ -30,7 +30,7 @@ __all__ = ["Table", "Task", "fit_member", "hold_out", "plan_members", "single_th
 _SKETCH = 1500
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
-_MOST_ROWS = 25_000
+_MOST_ROWS = 20_000
 # Below this total weight no row is held out: see `hold_out`.
 _SMALLEST_WEIGHT = 40.0
 
