@@ -29,6 +29,8 @@ from .core.statistics import midmean
 __all__ = ["BaseEvolving"]
 
 Monitor = Callable[[int, int, Generation], None]
+# Of so many rows the sums in single precision are as good as the rows.
+_MANY_ROWS = 4096
 
 
 class BaseEvolving(BaseEstimator):
@@ -51,7 +53,7 @@ class BaseEvolving(BaseEstimator):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "block_size": [Interval(Integral, 1, None, closed="left")],
-        "dtype": [StrOptions({"float32", "float64"})],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
         "device": [str],
         "n_jobs": [Integral, None],
         "warm_start": ["boolean"],
@@ -62,7 +64,7 @@ class BaseEvolving(BaseEstimator):
     def __init__(
         self,
         *,
-        n_generations: int = 100,
+        n_generations: int = 60,
         operators: Any = None,
         n_candidates: int = 500,
         max_nodes: int = 200,
@@ -72,14 +74,14 @@ class BaseEvolving(BaseEstimator):
         alpha: Any = "auto",
         pruning: Any = "loss",
         validation_fraction: float | None = 0.2,
-        n_iter_no_change: int | None = 15,
+        n_iter_no_change: int | None = 10,
         tol: float = 1e-4,
         max_time: float | None = None,
         learning_rate: float = 0.01,
         batch_size: int = 256,
         block_size: int = 4096,
         device: str = "auto",
-        dtype: str = "float64",
+        dtype: str = "auto",
         n_jobs: int | None = None,
         warm_start: bool = False,
         random_state: Any = None,
@@ -160,7 +162,7 @@ class BaseEvolving(BaseEstimator):
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings, stopping = self._settings(), self._stopping()
-        dtype = getattr(torch, self.dtype)
+        dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._scaling, self.device_, dtype),
             *(
@@ -211,6 +213,12 @@ class BaseEvolving(BaseEstimator):
             reason = str(error).splitlines()[0]
             raise ValueError(f"device {self.device!r} is not available: {reason}") from error
         return device
+
+    def _torch_dtype(self, n_rows: int) -> torch.dtype:
+        """Return the dtype of the columns."""
+        if self.dtype == "auto":
+            return torch.float32 if n_rows > _MANY_ROWS else torch.float64
+        return getattr(torch, self.dtype)
 
     def _n_jobs(self) -> int:
         """Return how many members are grown at once."""
@@ -315,14 +323,18 @@ class BaseEvolving(BaseEstimator):
             names = [f"x{column}" for column in range(self.n_features_in_)]
         return self._formula(names)
 
+    def _network_in_units(self) -> Network:
+        """Return the network whose outputs are what the formula calls them."""
+        return self._network
+
     def _formula(self, names: Sequence[str]) -> str:
         """Write the network in columns of the given names."""
-        outputs = self._output_names()
-        n_members = len(self._network.bias) // len(outputs)
+        outputs, network = self._output_names(), self._network_in_units()
+        n_members = len(network.bias) // len(outputs)
         if n_members == 1:
-            return formula_text(self._network, self._scaling, names, outputs)
+            return formula_text(network, self._scaling, names, outputs)
         heads = [f"{output}[{member}]" for member in range(n_members) for output in outputs]
-        text = formula_text(self._network, self._scaling, names, heads)
+        text = formula_text(network, self._scaling, names, heads)
         how = "mean" if n_members < 4 else "midmean"
         means = [
             f"{output} = {how}({', '.join(heads[k :: len(outputs)])})"

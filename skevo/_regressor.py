@@ -86,12 +86,13 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         mean = np.average(target, axis=0, weights=sample_weight)
         deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
         scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
-        loss = self._torch_loss(mean, scale)
+        loss = self._torch_loss(mean, scale, self._torch_dtype(len(y)))
         members = self._grow(X, (target - mean) / scale, sample_weight, loss)
         margin = _MARGIN * np.ptp(target, axis=0)
         self._single_output = y.ndim == 1
         self._range = (target.min(axis=0) - margin, target.max(axis=0) + margin)
-        self._store(members, in_units(self._merge(members), mean, scale))
+        self._mean, self._scale = mean, scale
+        self._store(members, self._merge(members))
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -106,19 +107,28 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Never farther from the training targets than a tenth of their range.
         """
-        output = self._output(X)
-        output = np.clip(output, *self._range)
+        output = np.clip(self._output(X), *self._range)
         return output[:, 0] if self._single_output else output
 
-    def _torch_loss(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Loss:
+    def _torch_loss(
+        self, mean: NDArray[np.float64], scale: NDArray[np.float64], dtype: torch.dtype
+    ) -> Loss:
         """Return the loss of standardised targets."""
         if not callable(self.loss):
             return SquaredError()
         shift, factor = (
-            torch.as_tensor(part, dtype=getattr(torch, self.dtype))[:, None].to(self._device())
-            for part in (mean, scale)
+            torch.as_tensor(part, dtype=dtype)[:, None].to(self._device()) for part in (mean, scale)
         )
         return TorchLoss(self.loss, shift, factor)
+
+    def _output(self, X: Any) -> NDArray[np.float64]:
+        """Evaluate the network on new rows, in the target's units."""
+        # In double precision: the mean may be many times the deviation.
+        return super()._output(X) * self._scale + self._mean
+
+    def _network_in_units(self) -> Network:
+        """Return the network with its outputs in the target's units."""
+        return in_units(self._network.to(dtype=torch.float64), self._mean, self._scale)
 
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""

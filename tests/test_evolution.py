@@ -357,7 +357,7 @@ def test_no_generations_give_the_linear_model():
 CASES = [
     pytest.param({}, id="exact"),
     pytest.param({"n_candidates": 1, "pruning": "std"}, id="blind"),
-    pytest.param({"solver": "adam", "learning_rate": 0.05}, id="adam"),
+    pytest.param({"solver": "adam", "learning_rate": 0.05, "batch_size": 50}, id="adam"),
     pytest.param({**TEXT, "learning_rate": 0.05}, id="source-text"),
     pytest.param({"sources_of": {"n_held": 50}}, id="held-out"),
     pytest.param({"sources_of": {"n_held": 50, "n_sketch": 60}}, id="sketch"),

@@ -26,7 +26,7 @@ from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
 from .ridge import choose_alpha
 from .rows import node_columns
-from .screening import Screened, pick, screen
+from .screening import pair_products, pick, screen
 from .statistics import weighted_deviation
 
 __all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_network", "prune", "train"]
@@ -69,8 +69,8 @@ class Stopping:
         After so many seconds.
     """
 
-    n_generations: int = 100
-    n_iter_no_change: int | None = 15
+    n_generations: int = 60
+    n_iter_no_change: int | None = 10
     tol: float = 1e-4
     max_time: float | None = None
 
@@ -101,7 +101,7 @@ class Evolution:
 
 
 # A node more may be grown per generation for so many rows.
-_ROWS_PER_NEW = 1000
+_ROWS_PER_NEW = 500
 
 Monitor = Callable[[int, Generation], None]
 
@@ -316,19 +316,19 @@ def _select(grower: Grower, room: int) -> Nodes:
     settings, network, loss = grower.settings, grower.network, grower.loss
     sketch, searched = grower.sketch, grower.searched
     pool = propose(network, settings.n_candidates, grower.quantiles, grower.generator)
-    alpha = grower.alpha_on(sketch)
-    rough = network.to(dtype=sketch.columns.dtype)
-    model = (
-        grower.curvature
-        if searched is sketch
-        else quadratic_model(sketch, rough, loss, alpha, grower.moments_of(sketch))
-    )
-    pool = _short_list(screen(sketch, rough, loss, alpha, model, pool), settings.n_short)
-    if not len(pool):
-        return pool
-    screened = screen(
-        searched, network, loss, grower.alpha_on(searched), grower.curvature, pool, pairs=True
-    )
+    if searched is sketch:
+        alpha = grower.alpha_on(sketch)
+        screened = screen(sketch, network, loss, alpha, grower.curvature, pool)
+        screened = screened.take(screened.best(settings.n_short))
+        screened = pair_products(sketch, network, loss, screened)
+    else:
+        alpha = grower.alpha_on(sketch)
+        rough = network.to(dtype=sketch.columns.dtype)
+        model = quadratic_model(sketch, rough, loss, alpha, grower.moments_of(sketch))
+        screened = screen(sketch, rough, loss, alpha, model, pool)
+        pool = screened.nodes.take(screened.best(settings.n_short).numpy(force=True))
+        alpha = grower.alpha_on(searched)
+        screened = screen(searched, network, loss, alpha, grower.curvature, pool, pairs=True)
     # Many rows tell more nodes from chance at a time.
     n_new = max(settings.n_new, min(2 * settings.n_new, int(searched.total_weight / _ROWS_PER_NEW)))
     picked, _ = pick(
@@ -338,9 +338,3 @@ def _select(grower: Grower, room: int) -> Nodes:
         settings.grow_above * grower.noise,
     )
     return screened.nodes.take(picked)
-
-
-def _short_list(screened: Screened, n_short: int) -> Nodes:
-    """Return the candidates of the highest gain, in their order."""
-    gain, order = screened.gain.topk(min(n_short, len(screened.gain)))
-    return screened.nodes.take(np.sort(order[gain > 0].numpy(force=True)))

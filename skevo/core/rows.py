@@ -140,9 +140,11 @@ class MemoryRows:
     def prune(self, network: Network, kept: Index) -> None:
         """Keep the columns of those nodes only that the network kept."""
         self._held = network.topology, network.constants
-        moved = torch.as_tensor(self.n_inputs + kept, device=self._cache.device)
-        self._cache[self.n_inputs : self.n_inputs + len(kept)] = self._cache[moved]
+        # Columns before the first that goes stay where they are.
+        first = int(np.argmin(np.append(kept, -1) == np.arange(len(kept) + 1)))
+        moved = torch.as_tensor(self.n_inputs + kept[first:], device=self._cache.device)
         self._used = self.n_inputs + len(kept)
+        self._cache[self.n_inputs + first : self._used] = self._cache[moved]
 
     def _reserve(self, n_columns: int) -> None:
         """Enlarge the cache so that it holds so many columns."""
@@ -211,19 +213,23 @@ def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
     Tensor of shape (n_new, n_samples)
     """
     constant, scale = (part[:, None].to(columns.dtype) for part in (nodes.constant, nodes.scale))
-    left, right = (
-        torch.as_tensor(operand, device=columns.device) for operand in (nodes.left, nodes.right)
-    )
-    result = columns.new_empty(len(nodes), columns.shape[1])
     # Runs of one operator and side of the constant: a pool is sorted, a handful of picks is short.
     kind = 3 * nodes.operator + (nodes.left == CONSTANT) + 2 * (nodes.right == CONSTANT)
-    starts = np.flatnonzero(np.diff(kind, prepend=-1)).tolist()
-    for start, stop in zip(starts, [*starts[1:], len(nodes)], strict=False):
-        a, b = (
-            constant[start:stop].expand(-1, columns.shape[1])
-            if operand[start] == CONSTANT
-            else columns.index_select(0, at[start:stop])
-            for operand, at in ((nodes.left, left), (nodes.right, right))
+    starts = np.flatnonzero(np.diff(kind, prepend=-1))
+    sizes = np.diff(starts, append=len(nodes)).tolist()
+    constants = constant.expand(-1, columns.shape[1]).split(sizes)
+    sides = []
+    for operand in (nodes.left, nodes.right):
+        # One gather for all; what stands in for constants is not read.
+        at = torch.as_tensor(operand.clip(min=0), device=columns.device)
+        gathered = columns.index_select(0, at).split(sizes)
+        constant_runs = (operand[starts] == CONSTANT).tolist()
+        sides.append(
+            [
+                c if is_constant else g
+                for c, g, is_constant in zip(constants, gathered, constant_runs, strict=True)
+            ]
         )
-        result[start:stop] = network.operators[nodes.operator[start]](a, b)
-    return result.mul_(scale.reciprocal())
+    operators = [network.operators[code] for code in nodes.operator[starts]]
+    values = [operator(a, b) for operator, a, b in zip(operators, *sides, strict=True)]
+    return torch.cat(values).mul_(scale.reciprocal()) if values else columns[:0]

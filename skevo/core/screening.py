@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from .losses import Loss
 from .network import Network, Nodes
 from .rows import Block, RowSource, node_columns
 
-__all__ = ["Screened", "pick", "screen"]
+__all__ = ["Screened", "pair_products", "pick", "screen"]
 
 # Candidates of which less than this share is new are near-copies of the present columns.
 _SMALLEST_NEW_SHARE = 1e-5
@@ -64,6 +65,27 @@ class Screened:
     inner: Tensor
     slope: Tensor
     ridge: float
+
+    def best(self, n: int) -> Tensor:
+        """Return the positions of the candidates of the highest gain, in their order.
+
+        Gains that differ by rounding only are equal, and the first of equal ones is better: so it
+        does not matter how the sums were rounded.
+        """
+        order = self.gain.float().sort(descending=True, stable=True).indices[:n]
+        return order[self.gain[order] > 0].sort().values
+
+    def take(self, index: Tensor) -> Screened:
+        """Return some of the candidates, without the products among them."""
+        inner = self.inner if self.inner.ndim == 1 else self.inner.diagonal()
+        return Screened(
+            self.nodes.take(index.numpy(force=True)),
+            self.gain[index],
+            self.cross[index],
+            inner[index],
+            self.slope[index],
+            self.ridge,
+        )
 
 
 def screen(
@@ -149,6 +171,32 @@ def screen(
     return Screened(replace(nodes, scale=scale), gain, cross, inner, slope, alpha)
 
 
+def pair_products(rows: RowSource, network: Network, loss: Loss, screened: Screened) -> Screened:
+    """Add the products among the candidates, as `pick` needs them.
+
+    Parameters
+    ----------
+    rows : RowSource
+        That the candidates were screened on.
+    network : Network
+    loss : Loss
+    screened : Screened
+
+    Returns
+    -------
+    Screened
+    """
+
+    def function(block: Block) -> tuple[Tensor]:
+        z = node_columns(network, screened.nodes, block.columns)
+        metric = block.weight * loss.curvature(network.output(block.columns))
+        return (((z * metric) @ z.T).double(),)
+
+    inner = rows.reduce(function)[0]
+    usable = torch.isfinite(screened.gain)
+    return replace(screened, inner=torch.where(usable[:, None] & usable, inner, 0.0))
+
+
 def pick(
     screened: Screened, curvature: Curvature, n_picks: int, threshold: float
 ) -> tuple[list[int], list[float]]:
@@ -180,7 +228,8 @@ def pick(
     picked: list[int] = []
     gains: list[float] = []
     for _ in range(min(n_picks, len(gain))):
-        best = int(gain.argmax())
+        # The first of those that are equal but for rounding.
+        best = int(np.argmax(gain.float().numpy(force=True)))
         if not float(gain[best]) > threshold:
             break
         picked.append(best)
