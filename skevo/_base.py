@@ -64,7 +64,7 @@ class BaseEvolving(BaseEstimator):
     def __init__(
         self,
         *,
-        n_generations: int = 60,
+        n_generations: int = 100,
         operators: Any = None,
         n_candidates: int = 500,
         max_nodes: int = 200,
@@ -74,7 +74,7 @@ class BaseEvolving(BaseEstimator):
         alpha: Any = "auto",
         pruning: Any = "loss",
         validation_fraction: float | None = 0.2,
-        n_iter_no_change: int | None = 10,
+        n_iter_no_change: int | None = 15,
         tol: float = 1e-4,
         max_time: float | None = None,
         learning_rate: float = 0.01,

@@ -14,7 +14,7 @@ _DOCSTRING = """{summary}
 
     Parameters
     ----------
-    n_generations : int, default=60
+    n_generations : int, default=100
         At most so many generations; 0 gives the linear model.
     operators : sequence of str or Operator, default=None
         What nodes can compute; see `skevo.available_operators`. None stands for
@@ -44,7 +44,7 @@ _DOCSTRING = """{summary}
         Share of the rows that a single member holds out to select its size; several members hold
         out a fold each. None holds nothing out and selects by a closed-form criterion, as is done
         for tables of a total weight below 40 in any case.
-    n_iter_no_change : int or None, default=10
+    n_iter_no_change : int or None, default=15
         Stop after so many generations without an improvement of the validation loss.
     tol : float, default=1e-4
         What counts as an improvement, relative to the best validation loss.

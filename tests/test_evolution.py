@@ -285,8 +285,20 @@ def test_evolve_adds_no_more_than_asked_and_than_there_is_room(max_nodes, n_new)
     grower = make_grower(n_new=n_new, max_nodes=max_nodes, grow_above=0.0)
     train(grower)
     evolve(grower)
-    assert 0 <= grower.network.n_nodes <= min(n_new, max_nodes)
+    assert 0 <= grower.network.n_nodes <= min(2 * n_new, max_nodes)
     assert (grower.network.n_nodes > 0) == (max_nodes > 0)
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.01, 4), (1e3, 2)])
+def test_evolve_adds_more_than_asked_only_where_the_gain_is_certain(noise, expected):
+    inputs = normal(3, N)
+    products = inputs[:1] * inputs[1:2] + inputs[1:2] * inputs[2:] + inputs[:1] * inputs[2:]
+    target = products + inputs[:1].square() + noise * normal(1, N, seed=5)
+    # In the noise, the bar for the first ones is so low that chance alone passes it.
+    grower = make_grower(target, operators=("mul",), n_new=2, grow_above=0.2 if noise > 1 else 4.0)
+    train(grower)
+    evolve(grower)
+    assert grower.network.n_nodes == expected
 
 
 def test_evolve_adds_nothing_below_the_noise():

@@ -69,8 +69,8 @@ class Stopping:
         After so many seconds.
     """
 
-    n_generations: int = 60
-    n_iter_no_change: int | None = 10
+    n_generations: int = 100
+    n_iter_no_change: int | None = 15
     tol: float = 1e-4
     max_time: float | None = None
 
@@ -100,8 +100,8 @@ class Evolution:
     state: GrowerState | None = None
 
 
-# A node more may be grown per generation for so many rows.
-_ROWS_PER_NEW = 500
+# A gain of so many times the threshold is no chance.
+_SURE = 4.0
 
 Monitor = Callable[[int, Generation], None]
 
@@ -329,12 +329,8 @@ def _select(grower: Grower, room: int) -> Nodes:
         pool = screened.nodes.take(screened.best(settings.n_short).numpy(force=True))
         alpha = grower.alpha_on(searched)
         screened = screen(searched, network, loss, alpha, grower.curvature, pool, pairs=True)
-    # Many rows tell more nodes from chance at a time.
-    n_new = max(settings.n_new, min(2 * settings.n_new, int(searched.total_weight / _ROWS_PER_NEW)))
-    picked, _ = pick(
-        screened,
-        grower.curvature,
-        min(n_new, room),
-        settings.grow_above * grower.noise,
-    )
-    return screened.nodes.take(picked)
+    threshold = settings.grow_above * grower.noise
+    picked, gains = pick(screened, grower.curvature, min(2 * settings.n_new, room), threshold)
+    # More than a few at a time only if there can be no doubt about them.
+    n_sure = sum(gain > _SURE * threshold for gain in gains)
+    return screened.nodes.take(picked[: max(settings.n_new, n_sure)])

@@ -57,7 +57,8 @@ class Settings:
         ``adam`` solver it is 0.
     pruning : {"loss", "std"}
     n_new : int
-        At most so many nodes are grown per generation; up to twice as many where rows are many.
+        At most so many nodes are grown per generation; up to twice as many whose gain is
+        certain.
     n_short : int
         Candidates whose score is recomputed on all rows.
     grow_above, prune_below : float
