@@ -145,7 +145,7 @@ def test_held_out_rows_change_nothing_but_the_choice_of_generation():
     assert first.history[0].validation_loss != second.history[0].validation_loss
 
 
-@pytest.mark.parametrize("n_rows", [750, 761, 1500, 1800])
+@pytest.mark.parametrize("n_rows", [760, 761, 1500, 1501, 1800])
 def test_large_tables_are_screened_on_a_sketch(monkeypatch, n_rows):
     seen = []
 
@@ -157,7 +157,8 @@ def test_large_tables_are_screened_on_a_sketch(monkeypatch, n_rows):
     fit(table(n_rows), Task(0, torch.arange(n_rows - 10), torch.arange(n_rows - 10, n_rows), 0))
     assert [grower.rows.n_rows for grower in seen] == [n_rows, n_rows - 10]
     assert [grower.sketch.n_rows for grower in seen] == [min(1500, n_rows), min(1500, n_rows - 10)]
-    assert (seen[0].sketch is seen[0].rows) == (n_rows <= 750)
+    assert (seen[0].sketch is seen[0].rows) == (n_rows <= 1500)
+    assert (seen[1].sketch is seen[1].rows) == (n_rows - 10 <= 750)
     # The sketch is of training rows, each once.
     columns = {tuple(row) for row in seen[1].sketch.columns.float().T.tolist()}
     assert len(columns) == seen[1].sketch.n_rows

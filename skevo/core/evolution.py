@@ -316,13 +316,12 @@ def _select(grower: Grower, room: int) -> Nodes:
     settings, network, loss = grower.settings, grower.network, grower.loss
     sketch, searched = grower.sketch, grower.searched
     pool = propose(network, settings.n_candidates, grower.quantiles, grower.generator)
+    alpha = grower.alpha_on(sketch)
     if searched is sketch:
-        alpha = grower.alpha_on(sketch)
         screened = screen(sketch, network, loss, alpha, grower.curvature, pool)
         screened = screened.take(screened.best(settings.n_short))
         screened = pair_products(sketch, network, loss, screened)
     else:
-        alpha = grower.alpha_on(sketch)
         rough = network.to(dtype=sketch.columns.dtype)
         model = quadratic_model(sketch, rough, loss, alpha, grower.moments_of(sketch))
         screened = screen(sketch, rough, loss, alpha, model, pool)

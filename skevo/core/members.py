@@ -28,7 +28,7 @@ __all__ = ["Table", "Task", "fit_member", "hold_out", "plan_members", "single_th
 
 # Candidates are screened on at most so many rows...
 _SKETCH = 1500
-# ... and, where there are no more than these, on all of them at once.
+# ... and, where a member trains on no more than these, on all of them at once.
 _FEW_ROWS = 750
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
@@ -185,7 +185,8 @@ def fit_member(
     )
     with single_thread(), torch.no_grad():
         rows = sketch = source(task.train)
-        if rows.n_rows > _FEW_ROWS:
+        # Where no row is held out, nothing may depend on the order of rows as long as possible.
+        if rows.n_rows > (_SKETCH if task.train is None else _FEW_ROWS):
             picked = torch.randperm(rows.n_rows, generator=generator)[:_SKETCH]
             picked = picked if task.train is None else task.train[picked]
             # Single precision is enough to rank candidates, but not for what is searched alone.
