@@ -294,14 +294,12 @@ class BaseEvolving(BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        network = self._network
-        parts = []
+        blocks = self._network.predictor.blocks(
+            lambda rows: torch.from_numpy(self._scaling.columns(X[rows])), len(X)
+        )
         with torch.no_grad():
-            for start in range(0, len(X), self.block_size):
-                rows = torch.as_tensor(self._scaling(X[start : start + self.block_size]))
-                heads = network.predict(rows).T.unflatten(0, (-1, self._n_outputs))
-                parts.append(midmean(heads).T.double().cpu().numpy())
-        return np.concatenate(parts)
+            parts = [midmean(heads.unflatten(0, (-1, self._n_outputs))) for heads in blocks]
+        return torch.cat(parts, dim=1).T.double().numpy(force=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""

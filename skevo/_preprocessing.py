@@ -54,7 +54,7 @@ class ScaledColumns:
     def __getitem__(self, at: tuple[slice, torch.Tensor | slice]) -> torch.Tensor:
         """Return the scaled columns of some rows, of shape (n_features, n)."""
         rows = at[1].numpy(force=True) if isinstance(at[1], torch.Tensor) else at[1]
-        scaled = np.ascontiguousarray(self.scaling(self.X[rows]).T)
+        scaled = self.scaling.columns(self.X[rows])
         return torch.as_tensor(scaled, dtype=self.dtype, device=self.device)
 
 
@@ -93,12 +93,28 @@ class Scaling:
         -------
         ndarray of shape (n_samples, n_features)
         """
-        z = (X - self.center) / self.spread
-        far = np.abs(z) - _KNEE
-        outside = far > 0
-        if outside.any():
-            z[outside] = np.sign(z[outside]) * (_KNEE + np.log1p(far[outside]))
-        z += self.offset
+        return self.columns(X).T
+
+    def columns(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Scale rows and return them as columns, contiguous, which is how they are computed.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_features, n_samples)
+        """
+        z = np.subtract(X.T, self.center[:, None], order="C")
+        z /= self.spread[:, None]
+        # Few values are far.
+        flat = z.reshape(-1)
+        far = np.flatnonzero((flat > _KNEE) | (flat < -_KNEE))
+        if len(far):
+            distance = flat[far]
+            flat[far] = np.sign(distance) * (_KNEE + np.log1p(np.abs(distance) - _KNEE))
+        z += self.offset[:, None]
         return z
 
 

@@ -72,6 +72,16 @@ def test_fit_n_jobs_bit_equal(estimator, data, n_jobs):
 
 
 @each_case
+@pytest.mark.parametrize("n_rows", [1, 3, 20])
+def test_rows_do_not_depend_on_their_number(estimator, data, n_rows):
+    X, y = data()
+    model = estimator(**FAST).fit(X, y)
+    # Few rows are computed in Python's floats, many block by block.
+    many = output(model, np.tile(X, (200, 1)))
+    assert_allclose(output(model, X[:n_rows]), many[-len(X) :][:n_rows], rtol=1e-9, atol=1e-9)
+
+
+@each_case
 @pytest.mark.parametrize("block_size", [64, 100_000])
 def test_fit_block_size_agrees(estimator, data, block_size):
     X, y = data()

@@ -181,6 +181,13 @@ def test_copied_network_is_bit_equal(through):
     assert torch.equal(copied.predict(x), network.predict(x))
 
 
+def test_pickled_network_is_no_larger_after_predict():
+    network = random_network()
+    before = pickle.dumps(network)
+    network.predict(normal(5, 3))
+    assert pickle.dumps(network) == before
+
+
 def test_pickled_network_carries_unregistered_operator():
     own = Operator("unregistered", smooth, "{a} {b}")
     network = network_of(Topology(2, [0], [0], [1]), (own,))

@@ -9,6 +9,7 @@ from reference import SCALARS
 
 from skevo import Operator, available_operators, register_operator
 from skevo.core import operators as module
+from skevo.core import scalars
 from skevo.core.operators import DEFAULT_OPERATORS, get_operators
 
 BUILT_IN = tuple(module._BUILT_IN)
@@ -49,6 +50,28 @@ def test_built_in_operator_passes_own_trial(name, dtype):
     module._try(module._BUILT_IN[name])
     a, b = pairs(dtype)
     assert module._BUILT_IN[name](a, b).dtype == dtype
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_write_equals_call(name, dtype):
+    a, b = pairs(dtype)
+    out = torch.full_like(a, torch.nan)
+    module._BUILT_IN[name].write(a, b, out)
+    assert torch.equal(out, module._BUILT_IN[name](a, b))
+
+
+def test_write_of_own_operator_equals_call():
+    a, b = pairs()
+    own, out = Operator("smooth", smooth, "{a} {b}"), torch.empty_like(a)
+    own.write(a, b, out)
+    assert torch.equal(out, smooth(a, b))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_scalars_equal_scalar_definition(name):
+    for x, y in zip(*(side.tolist() for side in pairs()), strict=True):
+        assert scalars.SCALARS[name](x, y) == pytest.approx(SCALARS[name](x, y), rel=1e-13)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from .evaluation import evaluate
 from .operators import Operator
+from .predictor import Predictor
 from .topology import CONSTANT, Index, Topology
 
 __all__ = ["Network", "Nodes", "merge"]
@@ -149,24 +152,33 @@ class Network:
         """
         return torch.addmm(self.bias[:, None], self.weight, columns)
 
-    def predict(self, x: Tensor, block_size: int = 4096) -> Tensor:
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The network frozen for the evaluation of new rows."""
+        return Predictor(
+            self.operators, self.topology, self.constants, self.scale, self.weight, self.bias
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what can be derived.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, block_size: int | None = None) -> Tensor:
         """Evaluate the network on rows, block by block.
 
         Parameters
         ----------
         x : Tensor of shape (n_samples, n_inputs)
-        block_size : int, default=4096
-            Rows that are in memory with all their columns at a time.
+        block_size : int, default=None
+            Rows that are in memory with all their columns at a time; see `Predictor.blocks`.
 
         Returns
         -------
         Tensor of shape (n_samples, n_outputs)
         """
-        result = self.weight.new_empty(len(x), len(self.bias))
-        for start in range(0, len(x), block_size):
-            block = x[start : start + block_size].to(self.weight).T.contiguous()
-            result[start : start + block_size] = self.output(self.columns(block)).T
-        return result
+        blocks = self.predictor.blocks(lambda rows: x[rows].T, len(x), block_size)
+        return torch.cat([*blocks], dim=1).T
 
     def grow(self, nodes: Nodes) -> Network:
         """Return the network with nodes added, their head weights zero."""

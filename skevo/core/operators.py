@@ -17,16 +17,17 @@ from torch import Tensor
 
 __all__ = [
     "DEFAULT_OPERATORS",
+    "SMALLEST_DENOMINATOR",
     "Operator",
     "available_operators",
     "get_operators",
     "register_operator",
 ]
 
-Function = Callable[[Tensor, Tensor], Tensor]
+Function = Callable[..., Tensor]
 
 # Denominators nearer to zero than this are moved to it; columns are scaled to unit spread.
-_SMALLEST_DENOMINATOR = 1e-3
+SMALLEST_DENOMINATOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,22 @@ class Operator:
         """Apply the function to two tensors that broadcast together."""
         return self.function(a, b)
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether this is the record of that name that comes with the package."""
+        return _BUILT_IN.get(self.name) is self
+
+    def write(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """Apply the function into a tensor of the operands' shape that is neither of them."""
+        if self.is_built_in:
+            self.function(a, b, out=out)
+        else:
+            out.copy_(self.function(a, b))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Registered operators travel by name when they are built in, whole otherwise: a model
         # with a user's operator must load in a process that has not registered it.
-        if _BUILT_IN.get(self.name) is self:
+        if self.is_built_in:
             return _built_in, (self.name,)
         return Operator, (
             self.name,
@@ -79,37 +92,41 @@ class Operator:
         )
 
 
-def _div(a: Tensor, b: Tensor) -> Tensor:
-    away = b.abs().clamp(min=_SMALLEST_DENOMINATOR)
-    return a / torch.where(b < 0, -away, away)
+# Differentiable without ``out``; with it, which is neither operand, all work is done there.
 
 
-def _sin(a: Tensor, b: Tensor) -> Tensor:
-    return torch.sin(a + b)
+def _div(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    # The sum makes -0.0 positive.
+    away = torch.abs(b, out=out).clamp_(min=SMALLEST_DENOMINATOR)
+    return torch.div(a, torch.copysign(away, b + 0.0, out=out), out=out)
 
 
-def _tanh(a: Tensor, b: Tensor) -> Tensor:
-    return torch.tanh(a + b)
+def _sin(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.sin(torch.add(a, b, out=out), out=out)
 
 
-def _gauss(a: Tensor, b: Tensor) -> Tensor:
-    return torch.exp(-(a - b).square())
+def _tanh(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.add(a, b, out=out).tanh_()
 
 
-def _step(a: Tensor, b: Tensor) -> Tensor:
-    return torch.sigmoid(4.0 * (a - b))
+def _gauss(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.square(torch.sub(a, b, out=out), out=out).neg_().exp_()
 
 
-def _steep(a: Tensor, b: Tensor) -> Tensor:
-    return torch.sigmoid(16.0 * (a - b))
+def _step(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.sub(a, b, out=out).mul_(4.0).sigmoid_()
 
 
-def _relu(a: Tensor, b: Tensor) -> Tensor:
-    return torch.relu(a - b)
+def _steep(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.sub(a, b, out=out).mul_(16.0).sigmoid_()
 
 
-def _gate(a: Tensor, b: Tensor) -> Tensor:
-    return a * torch.sigmoid(4.0 * b)
+def _relu(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.sub(a, b, out=out).relu_()
+
+
+def _gate(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.mul(a, torch.mul(b, 4.0, out=out).sigmoid_(), out=out)
 
 
 _BUILT_IN: dict[str, Operator] = {

@@ -1,0 +1,34 @@
+"""Scaling: columns agree with the definition, value by value."""
+
+import numpy as np
+import pytest
+
+from skevo._preprocessing import Scaling, fit_scaling
+
+
+def scaled(scaling, x, column):
+    """Return one value, scaled as the docstring of `Scaling` says."""
+    z = (float(x) - scaling.center[column]) / scaling.spread[column]
+    if abs(z) > 3:
+        z = np.sign(z) * (3 + np.log(abs(z) - 2))
+    return z + scaling.offset[column]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_rows", [0, 1, 40])
+def test_scaling_equals_definition(dtype, n_rows):
+    X = np.random.default_rng(0).standard_cauchy((n_rows, 3)).astype(dtype)
+    X[:1, 0] = 1e30
+    scaling = Scaling(np.array([0.0, 2.0, -1e3]), np.array([1.0, 0.1, 7.0]), np.array([0, 20.0, 0]))
+    expected = [[scaled(scaling, x, column) for column, x in enumerate(row)] for row in X]
+    # The logarithm of a sum is taken in another way.
+    np.testing.assert_allclose(scaling(X), np.reshape(expected, X.shape), rtol=1e-14)
+    np.testing.assert_array_equal(scaling.columns(X), scaling(X).T)
+
+
+def test_columns_are_contiguous_and_leave_rows_alone():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    before = X.copy()
+    columns = fit_scaling(X, np.ones(20)).columns(X)
+    assert columns.flags.c_contiguous
+    np.testing.assert_array_equal(X, before)
