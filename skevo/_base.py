@@ -294,11 +294,19 @@ class BaseEvolving(BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        blocks = self._network.predictor.blocks(
-            lambda rows: torch.from_numpy(self._scaling.columns(X[rows])), len(X)
-        )
+        predictor = self._network.predictor
+        size = predictor.block_size(len(X))
+        memory = np.empty(size * X.shape[1])
+
+        def read(rows: slice) -> torch.Tensor:
+            part = X[rows]
+            return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
+
         with torch.no_grad():
-            parts = [midmean(heads.unflatten(0, (-1, self._n_outputs))) for heads in blocks]
+            parts = [
+                midmean(heads.unflatten(0, (-1, self._n_outputs)))
+                for heads in predictor.blocks(read, len(X), size)
+            ]
         return torch.cat(parts, dim=1).T.double().numpy(force=True)
 
     def __getstate__(self) -> dict[str, Any]:

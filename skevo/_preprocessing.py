@@ -95,26 +95,35 @@ class Scaling:
         """
         return self.columns(X).T
 
-    def columns(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+    def columns(
+        self, X: NDArray[np.floating], memory: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
         """Scale rows and return them as columns, contiguous, which is how they are computed.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
+        memory : ndarray of shape (n_samples * n_features,), default=None
+            Where to; new memory if None, which costs about as much as the work.
 
         Returns
         -------
         ndarray of shape (n_features, n_samples)
         """
-        z = np.subtract(X.T, self.center[:, None], order="C")
-        z /= self.spread[:, None]
+        flat = np.empty(X.size) if memory is None else memory
+        z = flat.reshape(X.shape[::-1])
+        shift = np.where(self.offset == 0.0, self.center, 0.0)
+        # Where no column is centred, (x - m) / s + m / s is a pass less.
+        from_zero = np.subtract(X.T, shift[:, None], out=z) if shift.any() else X.T
+        np.divide(from_zero, self.spread[:, None], out=z)
+        offset = self.offset[:, None]
         # Few values are far.
-        flat = z.reshape(-1)
-        far = np.flatnonzero((flat > _KNEE) | (flat < -_KNEE))
+        far = np.flatnonzero((z > offset + _KNEE) | (z < offset - _KNEE))
         if len(far):
-            distance = flat[far]
-            flat[far] = np.sign(distance) * (_KNEE + np.log1p(np.abs(distance) - _KNEE))
-        z += self.offset[:, None]
+            middle = self.offset[far // len(X)]
+            distance = flat[far] - middle
+            drawn_in = np.sign(distance) * (_KNEE + np.log1p(np.abs(distance) - _KNEE))
+            flat[far] = drawn_in + middle
         return z
 
 

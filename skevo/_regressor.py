@@ -107,7 +107,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Never farther from the training targets than a tenth of their range.
         """
-        output = np.clip(self._output(X), *self._range)
+        output = self._output(X)
+        np.clip(output, *self._range, out=output)
         return output[:, 0] if self._single_output else output
 
     def _torch_loss(
@@ -124,7 +125,10 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     def _output(self, X: Any) -> NDArray[np.float64]:
         """Evaluate the network on new rows, in the target's units."""
         # In double precision: the mean may be many times the deviation.
-        return super()._output(X) * self._scale + self._mean
+        output = super()._output(X)
+        output *= self._scale
+        output += self._mean
+        return output
 
     def _network_in_units(self) -> Network:
         """Return the network with its outputs in the target's units."""

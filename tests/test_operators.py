@@ -57,14 +57,14 @@ def test_built_in_operator_passes_own_trial(name, dtype):
 def test_write_equals_call(name, dtype):
     a, b = pairs(dtype)
     out = torch.full_like(a, torch.nan)
-    module._BUILT_IN[name].write(a, b, out)
+    module._BUILT_IN[name].write(a, b, out=out)
     assert torch.equal(out, module._BUILT_IN[name](a, b))
 
 
 def test_write_of_own_operator_equals_call():
     a, b = pairs()
     own, out = Operator("smooth", smooth, "{a} {b}"), torch.empty_like(a)
-    own.write(a, b, out)
+    own.write(a, b, out=out)
     assert torch.equal(out, smooth(a, b))
 
 

@@ -72,3 +72,11 @@ def test_predict_leaves_network_and_rows_alone(n_rows):
     assert torch.equal(network.predict(x), first)
     assert torch.equal(network.weight, weight)
     assert torch.equal(x, rows)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 4, 5, 9])
+def test_predict_of_any_number_of_outputs_equals_reference(n_outputs):
+    network, x = random_network(n_nodes=12, n_outputs=n_outputs), normal(MANY, 3)
+    # Heard by some outputs, by one, and by none.
+    network.weight[1:, 5] = network.weight[:1, 6] = network.weight[:, 14] = 0.0
+    np.testing.assert_allclose(network.predict(x), reference.output(network, x), **ROUNDING)

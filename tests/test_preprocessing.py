@@ -16,14 +16,25 @@ def scaled(scaling, x, column):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_rows", [0, 1, 40])
-def test_scaling_equals_definition(dtype, n_rows):
+@pytest.mark.parametrize("centred", [True, False])
+def test_scaling_equals_definition(dtype, n_rows, centred):
     X = np.random.default_rng(0).standard_cauchy((n_rows, 3)).astype(dtype)
     X[:1, 0] = 1e30
-    scaling = Scaling(np.array([0.0, 2.0, -1e3]), np.array([1.0, 0.1, 7.0]), np.array([0, 20.0, 0]))
+    center, spread = np.array([0.0, 2.0, -1e3]), np.array([1.0, 0.5, 7.0])
+    offset = np.array([0.0, 4.0, 0.0 if centred else -1e3 / 7.0])
+    scaling = Scaling(center, spread, offset)
     expected = [[scaled(scaling, x, column) for column, x in enumerate(row)] for row in X]
-    # The logarithm of a sum is taken in another way.
-    np.testing.assert_allclose(scaling(X), np.reshape(expected, X.shape), rtol=1e-14)
+    # The terms are added in another order.
+    np.testing.assert_allclose(scaling(X), np.reshape(expected, X.shape), rtol=1e-13, atol=1e-13)
     np.testing.assert_array_equal(scaling.columns(X), scaling(X).T)
+
+
+def test_columns_in_given_memory_are_equal():
+    X = np.random.default_rng(0).standard_cauchy((40, 3))
+    scaling, memory = fit_scaling(X, np.ones(40)), np.full(120, np.nan)
+    columns = scaling.columns(X, memory)
+    assert np.shares_memory(columns, memory)
+    np.testing.assert_array_equal(columns, scaling.columns(X))
 
 
 def test_columns_are_contiguous_and_leave_rows_alone():

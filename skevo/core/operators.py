@@ -28,6 +28,8 @@ Function = Callable[..., Tensor]
 
 # Denominators nearer to zero than this are moved to it; columns are scaled to unit spread.
 SMALLEST_DENOMINATOR = 1e-3
+# As tensors: torch takes a microsecond to make one of a number.
+_FOUR, _SIXTEEN = torch.tensor(4.0, device="cpu"), torch.tensor(16.0, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ class Operator:
         """Whether this is the record of that name that comes with the package."""
         return _BUILT_IN.get(self.name) is self
 
-    def write(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        """Apply the function into a tensor of the operands' shape that is neither of them."""
-        if self.is_built_in:
-            self.function(a, b, out=out)
-        else:
-            out.copy_(self.function(a, b))
+    @property
+    def write(self) -> Function:
+        """The function with a third operand, ``out``: where to, in none of the other two."""
+        return self.function if self.is_built_in else self._copy
+
+    def _copy(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        return out.copy_(self.function(a, b))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Registered operators travel by name when they are built in, whole otherwise: a model
@@ -114,11 +117,11 @@ def _gauss(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _step(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    return torch.sub(a, b, out=out).mul_(4.0).sigmoid_()
+    return torch.sub(a, b, out=out).mul_(_FOUR).sigmoid_()
 
 
 def _steep(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    return torch.sub(a, b, out=out).mul_(16.0).sigmoid_()
+    return torch.sub(a, b, out=out).mul_(_SIXTEEN).sigmoid_()
 
 
 def _relu(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -126,7 +129,7 @@ def _relu(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _gate(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    return torch.mul(a, torch.mul(b, 4.0, out=out).sigmoid_(), out=out)
+    return torch.mul(a, torch.mul(b, _FOUR, out=out).sigmoid_(), out=out)
 
 
 _BUILT_IN: dict[str, Operator] = {

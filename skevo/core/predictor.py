@@ -1,7 +1,7 @@
 """Predictor: a network frozen for the evaluation of new rows, node by node.
 
 Training keeps the columns of all rows and computes nodes in groups, whose operands it gathers. Here
-the same memory serves block after block, so every operand is a view of it and nothing is gathered.
+a block of rows needs little memory, the same for every block, and operands are views of it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from torch import Tensor
 
 from .operators import Operator
 from .scalars import SCALARS
+from .schedule import schedule
 from .topology import CONSTANT, Topology
 
 __all__ = ["Predictor"]
 
-# Rows and bytes of a block: as many as make a call's overhead small against its work.
-_BLOCK_ROWS = 2**15
-_BLOCK_BYTES = 20 * 2**20
-# So few rows are computed in Python's floats sooner than a call per node and operation begins.
+# Rows of a block: as many as make a call's overhead small against its work, and on the CPU few
+# enough for the cache; and bytes that it may take.
+_BLOCK_ROWS = 24_576
+_BLOCK_BYTES = 2**24
+# A node that more outputs hear is kept for the matrix product of all such nodes.
+_FEW_OUTPUTS = 4
+# So few rows are computed in Python's floats sooner than as tensors.
 _FEW_ROWS = 4
 
 
 class Predictor:
-    """The output of a network, as a list of steps: one per node.
+    """The output of a network as a list of steps, one per node.
 
     Parameters
     ----------
@@ -47,31 +51,20 @@ class Predictor:
         weight: Tensor,
         bias: Tensor,
     ) -> None:
-        self.n_inputs = topology.n_inputs
-        self.n_columns = topology.n_columns
-        self.constants = constants
+        self.n_inputs, self.n_columns = topology.n_inputs, topology.n_columns
         self.bias = bias[:, None]
         # Only the head reads a leaf: what it is multiplied by is left to the weight.
         leaf = torch.as_tensor(topology.leaves, device=weight.device)
         factor = scale.reciprocal()
         self.weight = weight.clone()
         self.weight[:, self.n_inputs :] *= torch.where(leaf, factor, 1.0)
-        self.factors = [
-            None if is_leaf else value
-            for is_leaf, value in zip(leaf.tolist(), factor.unbind(), strict=True)
-        ]
-        self.operators = [operators[code] for code in topology.operator]
-        # Constants are operands like columns, numbered behind them.
-        behind = self.n_columns + np.arange(topology.n_nodes)
-        self.left, self.right = (
-            np.where(operand == CONSTANT, behind, operand).tolist()
-            for operand in (topology.left, topology.right)
-        )
+        self._prepare_few(operators, topology, constants, torch.where(leaf, 1.0, factor))
+        self._prepare_many(operators, topology, constants, factor)
 
-        # The same in Python's floats, unless there are functions of tensors only.
-        self._scalars = [SCALARS[item.name] for item in self.operators if item.is_built_in]
-        self._scalar_factors = [1.0 if factor is None else float(factor) for factor in self.factors]
-        self._behind_inputs = [*[0.0] * topology.n_nodes, *constants.tolist()]
+    def block_size(self, n_samples: int) -> int:
+        """Return how many of so many rows to compute at a time."""
+        row_bytes = max(1, self._n_rows * self.weight.element_size())
+        return max(1, min(n_samples, _BLOCK_ROWS, _BLOCK_BYTES // row_bytes))
 
     def blocks(
         self, read: Callable[[slice], Tensor], n_samples: int, size: int | None = None
@@ -84,51 +77,113 @@ class Predictor:
             ``read(rows)`` returns the inputs of a slice of rows, of shape (n_inputs, n).
         n_samples : int
         size : int, default=None
-            Rows of a block; chosen by the memory that their columns need if None.
+            Rows of a block; `block_size` if None.
 
         Yields
         ------
         Tensor of shape (n_outputs, n)
         """
-        if 0 < n_samples <= _FEW_ROWS and len(self._scalars) == len(self.operators):
+        if 0 < n_samples <= _FEW_ROWS and self._has_scalars:
             yield self._few(read(slice(n_samples)))
             return
-        if size is None:
-            row_bytes = max(1, self.n_columns * self.weight.element_size())
-            size = min(max(_BLOCK_BYTES // row_bytes, 1), _BLOCK_ROWS)
+        size = size or self.block_size(n_samples)
         # All blocks but the last in the same memory.
-        columns = self.weight.new_empty(self.n_columns, min(size, n_samples))
-        operands = self._operands(columns)
-        for start in range(0, max(n_samples, 1), size):
+        memory = self.weight.new_empty(self._n_rows, min(size, n_samples))
+        operands = self._operands(memory)
+        for start in range(0, max(1, n_samples), size):
             n = min(size, n_samples - start)
-            if n < columns.shape[1]:
-                columns = columns[:, :n]
-                operands = self._operands(columns)
-            columns[: self.n_inputs] = read(slice(start, start + n))
-            self._run(operands)
-            yield torch.addmm(self.bias, self.weight, columns)
+            if n < memory.shape[1]:
+                memory = memory[:, :n]
+                operands = self._operands(memory)
+            memory[: self.n_inputs] = read(slice(start, start + n))
+            yield self._many(memory, operands)
+
+    def _prepare_few(
+        self,
+        operators: Sequence[Operator],
+        topology: Topology,
+        constants: Tensor,
+        factor: Tensor,
+    ) -> None:
+        """List the steps on Python's floats."""
+        self._behind_inputs = [0.0] * topology.n_nodes + constants.tolist()
+        used = [operators[code] for code in topology.operator]
+        self._has_scalars = all(operator.is_built_in for operator in used)
+        functions = [SCALARS[operator.name] for operator in used if operator.is_built_in]
+        left, right = _number(topology, range(self.n_columns), self.n_columns)
+        self._scalar_steps = [*zip(functions, left, right, factor.tolist(), strict=False)]
 
     def _few(self, inputs: Tensor) -> Tensor:
         """Return the output of some rows, computed in Python's floats."""
         columns = []
         for row in inputs.T.tolist():
-            values = [*row, *self._behind_inputs]
-            steps = zip(self._scalars, self.left, self.right, self._scalar_factors, strict=True)
-            for node, (function, left, right, factor) in enumerate(steps, self.n_inputs):
+            values = row + self._behind_inputs
+            for node, (function, left, right, factor) in enumerate(self._scalar_steps, len(row)):
                 values[node] = function(values[left], values[right]) * factor
             columns.append(values[: self.n_columns])
         return torch.addmm(self.bias, self.weight, self.weight.new_tensor(columns).T)
 
-    def _operands(self, columns: Tensor) -> list[Tensor]:
-        """Return the columns one by one, and behind them the constants as columns."""
-        constants = self.constants[:, None].expand(-1, columns.shape[1])
-        return [*columns.unbind(), *constants.unbind()]
+    def _prepare_many(
+        self,
+        operators: Sequence[Operator],
+        topology: Topology,
+        constants: Tensor,
+        factor: Tensor,
+    ) -> None:
+        """List the steps on tensors."""
+        n_inputs = self.n_inputs
+        self._constants = constants[:, None]
+        of_nodes = self.weight[:, n_inputs:]
+        heard = (of_nodes != 0).numpy(force=True)
+        roots = np.flatnonzero(heard.any(axis=0))
+        # By the first output that hears them, so that the nodes of one member follow each other.
+        roots = roots[np.argsort(heard.argmax(axis=0)[roots], kind="stable")]
+        wanted = heard.sum(axis=0) > _FEW_OUTPUTS
+        plan = schedule(topology, roots.tolist(), wanted)
+        self._n_rows = plan.n_rows
+        self._kept_weight = of_nodes[:, torch.as_tensor(wanted, device=self.weight.device)]
+        left, right = _number(topology, plan.row, plan.n_rows)
+        factors, weights = factor.unbind(), of_nodes.T.tolist()
+        self._steps = [
+            (
+                operators[topology.operator[node]].write,
+                left[node],
+                right[node],
+                plan.row[n_inputs + node],
+                None if topology.leaves[node] else factors[node],
+                []
+                if wanted[node]
+                else [(output, weights[node][output]) for output in np.flatnonzero(heard[:, node])],
+            )
+            for node in plan.order
+        ]
 
-    def _run(self, operands: list[Tensor]) -> None:
-        """Compute the nodes, in the memory that is theirs among the operands."""
-        nodes = operands[self.n_inputs : self.n_columns]
-        steps = zip(nodes, self.operators, self.left, self.right, self.factors, strict=True)
-        for out, operator, left, right, factor in steps:
-            operator.write(operands[left], operands[right], out)
+    def _operands(self, memory: Tensor) -> list[Tensor]:
+        """Return the memory row by row, and behind it the constants as rows."""
+        return [*memory.unbind(), *self._constants.expand(-1, memory.shape[1]).unbind()]
+
+    def _many(self, memory: Tensor, operands: list[Tensor]) -> Tensor:
+        """Return the output of the rows whose inputs are in the memory."""
+        n_inputs = self.n_inputs
+        result = torch.addmm(self.bias, self.weight[:, :n_inputs], memory[:n_inputs])
+        outputs = result.unbind()
+        for write, left, right, row, factor, weights in self._steps:
+            out = operands[row]
+            write(operands[left], operands[right], out=out)
             if factor is not None:
                 out.mul_(factor)
+            for output, weight in weights:
+                outputs[output].add_(out, alpha=weight)
+        n_kept = self._kept_weight.shape[1]
+        return result.addmm_(self._kept_weight, memory[n_inputs : n_inputs + n_kept])
+
+
+def _number(topology: Topology, columns: Sequence[int], n_rows: int) -> tuple[list[int], list[int]]:
+    """Return where the operands are, if constants are behind the rows of columns."""
+    behind = n_rows + np.arange(topology.n_nodes)
+    places = np.append(columns, CONSTANT)
+    left, right = (
+        np.where(operand == CONSTANT, behind, places[operand]).tolist()
+        for operand in (topology.left, topology.right)
+    )
+    return left, right
