@@ -54,12 +54,14 @@ def evaluate(
         nodes = group.place
         if nodes is not None:
             # Side by side, as they are in merged networks: no copy through an index.
-            values = compute_group(operators, group, constants[nodes], columns)
             place = columns[topology.n_inputs + nodes.start : topology.n_inputs + nodes.stop]
             if torch.is_grad_enabled():
+                values = compute_group(operators, group, constants[nodes], columns)
                 place.copy_(values * factor[nodes])
             else:
-                torch.mul(values, factor[nodes], out=place)
+                left, right = _operands(group, constants[nodes], columns)
+                operators[group.operator].write(left, right, out=place)
+                place.mul_(factor[nodes])
         else:
             at = torch.as_tensor(group.nodes, device=inputs.device)
             values = compute_group(operators, group, constants[at], columns)
@@ -86,6 +88,11 @@ def compute_group(
     -------
     Tensor of shape (n, n_samples)
     """
+    return operators[group.operator](*_operands(group, constants, columns))
+
+
+def _operands(group: Group, constants: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the operands of a group side by side, both of shape (n, n_samples)."""
     device = columns.device
     left, right = (
         constants.expand(-1, columns.shape[1])
@@ -93,4 +100,4 @@ def compute_group(
         else columns.index_select(0, operand.to(device))
         for operand in group.operands
     )
-    return operators[group.operator](left, right)
+    return left, right
