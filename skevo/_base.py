@@ -21,7 +21,7 @@ from ._preprocessing import ScaledColumns, fit_scaling
 from .core.evolution import Evolution, Generation, Stopping
 from .core.grower import Settings
 from .core.losses import Loss
-from .core.members import Table, fit_member, plan_members
+from .core.members import Table, Task, fit_members, n_together, plan_members
 from .core.network import Network, merge
 from .core.operators import DEFAULT_OPERATORS, get_operators
 from .core.statistics import midmean
@@ -66,7 +66,7 @@ class BaseEvolving(BaseEstimator):
         *,
         n_generations: int = 100,
         operators: Any = None,
-        n_candidates: int = 500,
+        n_candidates: int = 250,
         max_nodes: int = 200,
         n_members: int = 8,
         solver: str = "auto",
@@ -161,7 +161,8 @@ class BaseEvolving(BaseEstimator):
             self._scaling = fit_scaling(X, sample_weight)
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
-        settings, stopping = self._settings(), self._stopping()
+        settings = self._settings()
+        stopping = self._stopping(settings)
         dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._scaling, self.device_, dtype),
@@ -172,13 +173,19 @@ class BaseEvolving(BaseEstimator):
         )
         tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
         monitor = print_generation if self.verbose else None
-        starts: list[Evolution | None] = [*earlier] if earlier else [None] * len(tasks)
-        members: list[Evolution] = Parallel(n_jobs=self._n_jobs(), prefer="threads")(
-            delayed(fit_member)(
-                table, task, operators, loss, settings, stopping, self.block_size, monitor, start
+        batches = _batches(tasks, n_together(settings), earlier)
+        found = Parallel(n_jobs=self._n_jobs(), prefer="threads")(
+            delayed(fit_members)(
+                table, batch, operators, loss, settings, stopping, self.block_size, monitor, start
             )
-            for task, start in zip(tasks, starts, strict=True)
+            for batch, start in batches
         )
+        of_task = {
+            task.number: evolution
+            for (batch, _), evolutions in zip(batches, found, strict=True)
+            for task, evolution in zip(batch, evolutions, strict=True)
+        }
+        members = [of_task[task.number] for task in tasks]
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
         return members
@@ -221,7 +228,7 @@ class BaseEvolving(BaseEstimator):
         return getattr(torch, self.dtype)
 
     def _n_jobs(self) -> int:
-        """Return how many members are grown at once."""
+        """Return how many batches of members are grown at once."""
         if self.n_jobs is not None:
             return self.n_jobs
         n_jobs = effective_n_jobs(None)
@@ -247,12 +254,13 @@ class BaseEvolving(BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self) -> Stopping:
+    def _stopping(self, settings: Settings) -> Stopping:
         """Translate the parameters that say when to stop."""
         max_time = self.max_time
         if max_time is not None:
-            # Members that run one after the other share the time.
-            max_time *= min(effective_n_jobs(self._n_jobs()), self.n_members) / self.n_members
+            # Batches that run one after the other share the time.
+            n_batches = -(-self.n_members // n_together(settings))
+            max_time *= min(effective_n_jobs(self._n_jobs()), n_batches) / n_batches
         return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
 
     def _merge(self, members: list[Evolution]) -> Network:
@@ -347,6 +355,23 @@ class BaseEvolving(BaseEstimator):
             for k, output in enumerate(outputs)
         ]
         return "\n".join([text, *means])
+
+
+def _batches(
+    tasks: Sequence[Task], size: int, earlier: Sequence[Evolution] | None
+) -> list[tuple[list[Task], list[Evolution] | None]]:
+    """Return the tasks of members that are grown side by side, with what they go on from.
+
+    Those that ended together go on together.
+    """
+    if earlier is None:
+        return [([*tasks[start : start + size]], None) for start in range(0, len(tasks), size)]
+    ended: dict[int, tuple[list[Task], list[Evolution]]] = {}
+    for task, evolution in zip(tasks, earlier, strict=True):
+        batch, starts = ended.setdefault(id(evolution.state), ([], []))
+        batch.append(task)
+        starts.append(evolution)
+    return [(batch, starts) for batch, starts in ended.values()]
 
 
 def print_generation(member: int, generation: int, record: Generation) -> None:

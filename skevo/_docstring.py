@@ -19,7 +19,7 @@ _DOCSTRING = """{summary}
     operators : sequence of str or Operator, default=None
         What nodes can compute; see `skevo.available_operators`. None stands for
         ``skevo.core.operators.DEFAULT_OPERATORS``.
-    n_candidates : int, default=500
+    n_candidates : int, default=250
         Random nodes that are proposed and screened per generation. With 1, a random node is added
         without being looked at.
     max_nodes : int, default=200
@@ -62,8 +62,8 @@ _DOCSTRING = """{summary}
         Of the columns. ``"auto"`` is double precision for up to 4,096 rows, and single precision,
         twice as fast, for more.
     n_jobs : int or None, default=None
-        Members that are grown at once. None stands for joblib's setting or, without one, for
-        torch's number of threads. The result does not depend on it.
+        Batches of four members that are grown at once. None stands for joblib's setting or, without
+        one, for torch's number of threads. The result does not depend on it.
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import reference
 import torch
-from builders import TAME, network_of, normal, random_network, rows_for
+from builders import TAME, alone, crowd, network_of, normal, random_network, rows_for, singles
 
-from skevo.core.constants import constant_nodes, constant_step
+from skevo.core.constants import constant_step
 from skevo.core.heads import fit_head, objective, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.moments import measure_moments
@@ -17,12 +17,17 @@ from skevo.core.topology import CONSTANT, Topology
 N = 80
 
 
-def with_constants(network, constants):
-    return replace(network, constants=constants)
+def with_constants(population, constants):
+    return replace(population, constants=torch.as_tensor(constants, dtype=torch.float64))
+
+
+def fit(rows, population, loss, alpha):
+    alpha = alpha * torch.ones_like(rows.total_weight)
+    return fit_head(rows, population, loss, alpha, measure_moments(rows))
 
 
 def problem(loss, n_outputs=1, alpha=1.0, block_size=4096):
-    """Return rows, network with fitted head and curvature; three nodes depend on constants."""
+    """Return rows, population of one with fitted head, and curvature; all nodes need constants."""
     # tanh(x0 + c0); that times x1; gauss(that - c2), which depends on c0 and c2.
     topology = Topology(
         2,
@@ -30,29 +35,29 @@ def problem(loss, n_outputs=1, alpha=1.0, block_size=4096):
         [0, 2, 3],
         [CONSTANT, 1, CONSTANT],
     )
-    network = network_of(topology, TAME, n_outputs, seed=1)
+    population = alone(network_of(topology, TAME, n_outputs, seed=1))
     inputs = normal(2, N)
     target = random_network(4, n_inputs=2, n_outputs=n_outputs).predict(inputs.T).T
     if isinstance(loss, LogLoss):
         target = (target > target.median()).double()
     elif isinstance(loss, CrossEntropy):
         target = torch.nn.functional.one_hot(target.argmax(dim=0), n_outputs).T.double()
-    rows = rows_for(network, target, inputs, normal(N, seed=8).abs() + 0.1, block_size)
-    network, _ = fit_head(rows, network, loss, alpha, measure_moments(rows))
-    return rows, network, quadratic_model(rows, network, loss, alpha)
+    rows = rows_for(population, target, inputs, normal(N, seed=8).abs() + 0.1, block_size)
+    population, _ = fit(rows, population, loss, alpha)
+    alpha = torch.tensor([alpha], dtype=torch.float64)
+    return rows, population, quadratic_model(rows, population, loss, alpha)
 
 
-def jacobian(rows, network, node, width=1e-6):
+def jacobian(rows, population, node, width=1e-6):
     """Return the derivative of the output by one constant, by central differences.
 
     Shape (n_outputs, n_samples).
     """
-    inputs = rows.columns[: network.topology.n_inputs]
-    values = []
+    inputs, values = rows.columns[0, : rows.n_inputs], []
     for sign in (1.0, -1.0):
-        constants = network.constants.clone()
-        constants[node] += sign * width
-        moved = with_constants(network, constants)
+        constants = population.constants.clone()
+        constants[0, node] += sign * width
+        moved = with_constants(population, constants).network(0)
         values.append(moved.output(moved.columns(inputs)))
     return ((values[0] - values[1]) / (2.0 * width)).numpy()
 
@@ -63,38 +68,26 @@ LOSSES = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "expected"),
-    [
-        ([0, 0, 1], [1, 1, 1], []),
-        ([0, CONSTANT, 1], [CONSTANT, 0, 0], [0, 1]),
-        ([0, 2, 1], [0, CONSTANT, 3], [1]),
-    ],
-)
-def test_constant_nodes_are_those_that_read_one(left, right, expected):
-    network = network_of(Topology(2, [0, 0, 0], left, right), ("tanh",))
-    assert constant_nodes(network).tolist() == expected
-
-
 @LOSSES
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
 @pytest.mark.parametrize("block_size", [16, 100_000])
 def test_step_equals_projected_gauss_newton_of_finite_differences(
     loss, n_outputs, damping, block_size
 ):
-    rows, network, curvature = problem(loss, n_outputs, block_size=block_size)
-    found = constant_step(rows, network, loss, curvature, damping)
+    rows, population, curvature = problem(loss, n_outputs, block_size=block_size)
+    found = constant_step(rows, population, loss, curvature, damping)[0]
 
-    jacobians = np.stack([jacobian(rows, network, node) for node in (0, 2)])
-    output = network.output(rows.columns)
-    weight = rows.weight.numpy()
-    slopes = np.einsum("kti,ti,i->k", jacobians, loss.residual(output, rows.target), weight)
-    metric = weight * loss.curvature(output).numpy()
-    augmented = np.vstack([np.ones(N), rows.columns])
+    jacobians = np.stack([jacobian(rows, population, node) for node in (0, 2)])
+    output = population.output(rows.columns)
+    weight = rows.weight[0].numpy()
+    residual = loss.residual(output, rows.target)[0].numpy()
+    slopes = np.einsum("kti,ti,i->k", jacobians, residual, weight)
+    metric = weight * loss.curvature(output)[0].numpy()
+    augmented = np.vstack([np.ones(N), rows.columns[0]])
     squares = np.einsum("kti,lti,i->kl", jacobians, jacobians, metric)
     crosses = np.einsum("kti,ji,i->tkj", jacobians, augmented, metric)
     plain = (augmented * metric) @ augmented.T
-    ridge = reference.ridge_of(rows.columns.T.numpy(), weight, 1.0)
+    ridge = reference.ridge_of(rows.columns[0].T.numpy(), weight, 1.0)
     inverse = np.linalg.inv(plain + np.diag(ridge))
     matrix = squares - sum(cross @ inverse @ cross.T for cross in crosses)
     matrix += damping * np.diag(np.diag(squares))
@@ -107,23 +100,23 @@ def test_step_equals_projected_gauss_newton_of_finite_differences(
 def test_strongly_damped_step_is_the_gradient_with_the_head_solved_again(n_outputs):
     # Without penalty, which depends on the constants through the columns' variances.
     loss, damping = SquaredError(), 1e9
-    rows, network, curvature = problem(loss, n_outputs, alpha=0.0)
-    step = constant_step(rows, network, loss, curvature, damping)
-    jacobians = np.stack([jacobian(rows, network, node) for node in (0, 2)])
-    diagonal = np.einsum("kti,kti,i->k", jacobians, jacobians, rows.weight.numpy())
-    gradient = step[[0, 2]].numpy() * damping * diagonal
+    rows, population, curvature = problem(loss, n_outputs, alpha=0.0)
+    step = constant_step(rows, population, loss, curvature, damping)
+    jacobians = np.stack([jacobian(rows, population, node) for node in (0, 2)])
+    diagonal = np.einsum("kti,kti,i->k", jacobians, jacobians, rows.weight[0].numpy())
+    gradient = step[0, [0, 2]].numpy() * damping * diagonal
 
     def lowest(constants):
-        moved = with_constants(network, constants)
+        moved = with_constants(population, constants)
         rows.assign(moved)
-        moved, after = fit_head(rows, moved, loss, 0.0, measure_moments(rows))
-        return objective(rows, moved, loss, after.ridge)
+        moved, after = fit(rows, moved, loss, 0.0)
+        return objective(rows, moved, loss, after.ridge).item()
 
     expected = []
     for node in (0, 2):
-        shift = torch.zeros(3, dtype=torch.float64)
-        shift[node] = 1e-4
-        fall = lowest(network.constants - shift) - lowest(network.constants + shift)
+        shift = torch.zeros(1, 3, dtype=torch.float64)
+        shift[0, node] = 1e-4
+        fall = lowest(population.constants - shift) - lowest(population.constants + shift)
         expected.append(fall / 2e-4)
     assert min(map(abs, expected)) > 1e-2
     # Central differences of width 1e-4.
@@ -132,12 +125,12 @@ def test_strongly_damped_step_is_the_gradient_with_the_head_solved_again(n_outpu
 
 @LOSSES
 def test_small_step_lowers_the_objective(loss, n_outputs):
-    rows, network, curvature = problem(loss, n_outputs)
-    before = objective(rows, network, loss, curvature.ridge)
-    step = constant_step(rows, network, loss, curvature, damping=1e-3)
-    moved = with_constants(network, network.constants + 0.1 * step)
+    rows, population, curvature = problem(loss, n_outputs)
+    before = objective(rows, population, loss, curvature.ridge)
+    step = constant_step(rows, population, loss, curvature, damping=1e-3)
+    moved = with_constants(population, population.constants + 0.1 * step)
     rows.assign(moved)
-    moved, after = fit_head(rows, moved, loss, 1.0, measure_moments(rows))
+    moved, after = fit(rows, moved, loss, 1.0)
     assert objective(rows, moved, loss, after.ridge) < before
 
 
@@ -153,16 +146,16 @@ def test_small_step_lowers_the_objective(loss, n_outputs):
     ],
 )
 def test_steps_lower_the_loss_and_recover_the_constant(operator, truth, start):
-    network = network_of(Topology(2, [0], [0], [CONSTANT]), (operator,))
+    population = alone(network_of(Topology(2, [0], [0], [CONSTANT]), (operator,)))
     inputs = normal(2, 400)
-    true = with_constants(network, torch.tensor([truth], dtype=torch.float64))
-    rows = rows_for(true, true.output(true.columns(inputs)), inputs)
-    current = with_constants(network, torch.tensor([start], dtype=torch.float64))
+    true = with_constants(population, [[truth]])
+    rows = rows_for(true, true.network(0).predict(inputs.T).T, inputs)
+    current = with_constants(population, [[start]])
     values = []
     for _ in range(15):
         rows.assign(current)
-        current, curvature = fit_head(rows, current, SquaredError(), 1e-9, measure_moments(rows))
-        values.append(objective(rows, current, SquaredError(), curvature.ridge))
+        current, curvature = fit(rows, current, SquaredError(), 1e-9)
+        values.append(objective(rows, current, SquaredError(), curvature.ridge).item())
         step = constant_step(rows, current, SquaredError(), curvature, damping=1e-3)
         current = with_constants(current, current.constants + step)
     assert values[1] < 0.5 * values[0]
@@ -172,18 +165,62 @@ def test_steps_lower_the_loss_and_recover_the_constant(operator, truth, start):
 
 def test_constant_that_changes_nothing_gets_no_step():
     # The maximum with a constant below all rows is the column itself.
-    network = network_of(Topology(2, [0, 1], [0, 1], [CONSTANT, CONSTANT]), ("max", "tanh"))
-    network = with_constants(network, torch.tensor([-50.0, 0.1], dtype=torch.float64))
+    topology = Topology(2, [0, 1], [0, 1], [CONSTANT, CONSTANT])
+    population = alone(network_of(topology, ("max", "tanh")))
+    population = with_constants(population, [[-50.0, 0.1]])
     inputs = normal(2, N)
-    rows = rows_for(network, torch.tanh(inputs[1:] + 0.5), inputs)
-    network, curvature = fit_head(rows, network, SquaredError(), 1.0, measure_moments(rows))
-    step = constant_step(rows, network, SquaredError(), curvature, damping=1e-3)
+    rows = rows_for(population, torch.tanh(inputs[1:] + 0.5), inputs)
+    population, curvature = fit(rows, population, SquaredError(), 1.0)
+    step = constant_step(rows, population, SquaredError(), curvature, damping=1e-3)[0]
     assert step[0] == 0.0
     assert step[1] > 0.01
 
 
 def test_step_is_zero_where_it_is_not_finite():
-    rows, network, curvature = problem(SquaredError())
-    rows.target[0, 0] = float("inf")
-    step = constant_step(rows, network, SquaredError(), curvature, damping=1e-3)
-    assert step.tolist() == [0.0, 0.0, 0.0]
+    rows, population, curvature = problem(SquaredError())
+    rows.target[0, 0, 0] = float("inf")
+    step = constant_step(rows, population, SquaredError(), curvature, damping=1e-3)
+    assert step.tolist() == [[0.0, 0.0, 0.0]]
+
+
+# -- members side by side --------------------------------------------------------------------------
+
+
+@LOSSES
+@pytest.mark.parametrize("block_size", [16, 100_000])
+def test_step_of_each_member_is_its_own(loss, n_outputs, block_size):
+    rows, population = crowd(loss, n_outputs, block_size=block_size)
+    alpha = torch.tensor([0.3, 3.0, 0.01, 30.0], dtype=torch.float64)
+    population, _ = fit(rows, population, loss, alpha)
+    curvature = quadratic_model(rows, population, loss, alpha)
+    found = constant_step(rows, population, loss, curvature, 1e-3)
+    # Members have different numbers of constants, and one has none.
+    assert sorted(population.wiring.constant_nodes.sum(axis=1).tolist()) == [0, 1, 2, 2]
+    for member, (own_rows, own, columns, _) in enumerate(singles(rows, population)):
+        model = quadratic_model(own_rows, own, loss, alpha[member, None])
+        whole = torch.zeros_like(found[member])
+        whole[columns[3:] - 3] = constant_step(own_rows, own, loss, model, 1e-3)[0]
+        # Some digits are lost to the projection.
+        torch.testing.assert_close(found[member], whole, rtol=1e-8, atol=1e-9)
+        assert (found[member] != 0.0).tolist() == population.wiring.constant_nodes[member].tolist()
+
+
+def test_step_of_members_without_constants_is_zero():
+    population = alone(random_network(n_nodes=0)).take([0, 0])
+    rows, _ = crowd()
+    rows = rows.take(torch.tensor([0, 1]))
+    rows.assign(population)
+    population, curvature = fit(rows, population, SquaredError(), 1.0)
+    step = constant_step(rows, population, SquaredError(), curvature, 1e-3)
+    assert step.shape == (2, 0)
+
+
+def test_member_whose_step_is_not_finite_leaves_the_others_alone():
+    rows, population = crowd()
+    population, curvature = fit(rows, population, SquaredError(), 1.0)
+    before = constant_step(rows, population, SquaredError(), curvature, 1e-3)
+    rows.target[0, 0, 0] = float("inf")
+    after = constant_step(rows, population, SquaredError(), curvature, 1e-3)
+    assert before[0].any()
+    assert not after[0].any()
+    assert torch.equal(after[1:], before[1:])

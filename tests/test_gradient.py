@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from builders import assert_same_network, normal, random_network, rows_for
+from builders import alone, assert_same_network, normal, random_network, rows_for
 from torch.nn import functional
 
 from skevo import EvolvingLayer
@@ -155,7 +155,7 @@ def test_adam_learns_linear_target_with_any_loss(loss):
         found.weight, torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64), rtol=0.0, atol=0.1
     )
     assert float(found.bias) == pytest.approx(0.7, abs=0.1)
-    assert mean_loss(rows, found, loss) < 0.1 * mean_loss(rows, network, loss)
+    assert mean_loss(rows, alone(found), loss) < 0.1 * mean_loss(rows, alone(network), loss)
 
 
 @pytest.mark.parametrize(("loss", "n_outputs"), [(LogLoss(), 1), (CrossEntropy(), 3)])
@@ -167,8 +167,9 @@ def test_adam_lowers_likelihood_losses(loss, n_outputs):
         target = functional.one_hot(inputs.argmax(dim=0), 3).T.double()
     rows = rows_for(network, target, inputs)
     found = learn(rows, network, loss)
-    rows.assign(found)
-    assert mean_loss(rows, found, loss) < 0.25
+    population = alone(found)
+    rows.assign(population)
+    assert mean_loss(rows, population, loss) < 0.25
 
 
 @pytest.mark.parametrize("mean", [False, True])
@@ -181,8 +182,8 @@ def test_weights_count_as_copies_also_with_scalar_losses(mean):
     rows, network = regression(copies.double(), n_nodes=4)
     repeated = rows_for(
         network,
-        rows.target.repeat_interleave(copies, dim=1),
-        rows.columns[:3].repeat_interleave(copies, dim=1),
+        rows.target[0].repeat_interleave(copies, dim=1),
+        rows.columns[0, :3].repeat_interleave(copies, dim=1),
     )
     # One batch of all rows, so that their order does not matter.
     by_weight = learn(rows, network, loss, 20, batch_size=10_000)
@@ -196,7 +197,7 @@ def test_rows_of_weight_zero_teach_nothing():
     weight = torch.ones(N, dtype=torch.float64)
     weight[::2] = 0.0
     rows, network = regression(weight)
-    rows.target[:, ::2] = 1e3
+    rows.target[..., ::2] = 1e3
     # Some batches of four have no weight at all.
     found = learn(rows, network, in_users_units(functional.mse_loss), batch_size=4)
     torch.testing.assert_close(

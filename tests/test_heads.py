@@ -1,18 +1,29 @@
-"""Heads: against scikit-learn's linear models and dense least squares."""
+"""Heads: against scikit-learn's linear models and dense least squares, alone and in a crowd."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import reference
 import torch
-from builders import normal, random_network, rows_for, target_for, weights
+from builders import (
+    alone,
+    crowd,
+    normal,
+    random_network,
+    random_population,
+    rows_for,
+    singles,
+    target_for,
+    weights,
+)
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skevo.core.heads import (
     coefficients,
     fit_head,
     mean_loss,
+    mean_square_residual,
     objective,
     penalty,
     quadratic_model,
@@ -26,16 +37,28 @@ from skevo.core.ridge import ALPHAS, choose_alpha
 from skevo.core.rows import MemoryRows
 
 N = 150
+LOSSES = pytest.mark.parametrize(
+    ("loss", "n_outputs"), [(SquaredError(), 2), (LogLoss(), 1), (CrossEntropy(), 3)]
+)
 
 
 def problem(loss=None, n_outputs=1, kind="ones", n_nodes=5, block_size=4096):
-    """Return rows, network and dense columns of a regression or classification problem."""
-    network = random_network(n_nodes=n_nodes, n_outputs=n_outputs)
+    """Return rows, population of one and dense columns of a problem."""
+    population = alone(random_network(n_nodes=n_nodes, n_outputs=n_outputs))
     inputs = normal(3, N)
     signal = random_network(3, n_outputs=n_outputs).predict(inputs.T).T
     target = target_for(loss, signal)
-    rows = rows_for(network, target, inputs, weights(kind, N), block_size)
-    return rows, network, rows.columns.T.numpy()
+    rows = rows_for(population, target, inputs, weights(kind, N), block_size)
+    return rows, population, rows.columns[0].T.numpy()
+
+
+def linear(n_inputs, n_outputs=1):
+    return alone(Network.linear(get_operators("mul"), n_inputs, n_outputs, dtype=torch.float64))
+
+
+def rows_of(columns, rows):
+    """Return rows whose inputs are any columns, with the targets and weights of others."""
+    return MemoryRows(columns, rows.target, rows.weight)
 
 
 def standardise(columns, weight):
@@ -43,18 +66,19 @@ def standardise(columns, weight):
     return (columns - mean) / np.sqrt(reference.variances(columns, weight))
 
 
-def fit(rows, network, loss, alpha, **kwargs):
-    return fit_head(rows, network, loss, alpha, measure_moments(rows), **kwargs)
+def fit(rows, population, loss, alpha, **kwargs):
+    alpha = alpha * torch.ones_like(rows.total_weight)
+    return fit_head(rows, population, loss, alpha, measure_moments(rows), **kwargs)
 
 
 def test_coefficients_and_back_is_bit_equal():
-    network = random_network(n_outputs=2)
-    beta = coefficients(network)
-    assert torch.equal(beta[0], network.bias)
-    assert torch.equal(beta[1:], network.weight.T)
-    again = with_coefficients(network, beta)
-    assert torch.equal(again.weight, network.weight)
-    assert torch.equal(again.bias, network.bias)
+    population = random_population(n_outputs=2)
+    beta = coefficients(population)
+    assert torch.equal(beta[:, 0], population.bias)
+    assert torch.equal(beta[:, 1:], population.weight.mT)
+    again = with_coefficients(population, beta)
+    assert torch.equal(again.weight, population.weight)
+    assert torch.equal(again.bias, population.bias)
 
 
 # -- squared error ---------------------------------------------------------------------------------
@@ -64,27 +88,28 @@ def test_coefficients_and_back_is_bit_equal():
 @pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("alpha", [0.0, 1e-3, 1.0, 100.0])
 def test_squared_error_head_equals_sklearn_ridge_on_standardised_columns(alpha, n_outputs, kind):
-    rows, network, columns = problem(n_outputs=n_outputs, kind=kind)
-    fitted, _ = fit(rows, network, SquaredError(), alpha)
-    z = standardise(columns, rows.weight.numpy())
+    rows, population, columns = problem(n_outputs=n_outputs, kind=kind)
+    fitted, _ = fit(rows, population, SquaredError(), alpha)
+    weight = rows.weight[0].numpy()
+    z = standardise(columns, weight)
     ridge = Ridge(alpha=alpha, solver="svd")
-    ridge.fit(z, rows.target.T.numpy(), sample_weight=rows.weight.numpy())
+    ridge.fit(z, rows.target[0].T.numpy(), sample_weight=weight)
     expected = ridge.predict(z).reshape(N, -1)
     # The Gram matrix squares the condition number, here below 1e3.
-    np.testing.assert_allclose(fitted.output(rows.columns).T, expected, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(fitted.output(rows.columns)[0].T, expected, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["ones", "random"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 30.0])
 def test_squared_error_head_equals_dense_least_squares(alpha, kind):
-    rows, network, columns = problem(n_outputs=2, kind=kind)
-    fitted, curvature = fit(rows, network, SquaredError(), alpha)
-    weight, target = rows.weight.numpy(), rows.target.T.numpy()
+    rows, population, columns = problem(n_outputs=2, kind=kind)
+    fitted, curvature = fit(rows, population, SquaredError(), alpha)
+    weight, target = rows.weight[0].numpy(), rows.target[0].T.numpy()
     ridge = reference.ridge_of(columns, weight, alpha)
     expected = reference.solve_head(columns, target, weight, ridge)
     # As above.
-    np.testing.assert_allclose(coefficients(fitted), expected, rtol=1e-7, atol=1e-9)
-    assert objective(rows, fitted, SquaredError(), curvature.ridge) == pytest.approx(
+    np.testing.assert_allclose(coefficients(fitted)[0], expected, rtol=1e-7, atol=1e-9)
+    assert objective(rows, fitted, SquaredError(), curvature.ridge).item() == pytest.approx(
         reference.best_objective(columns, target, weight, ridge), rel=1e-10
     )
 
@@ -92,17 +117,17 @@ def test_squared_error_head_equals_dense_least_squares(alpha, kind):
 @pytest.mark.parametrize("loss", [SquaredError(), LogLoss(), CrossEntropy()])
 def test_head_with_weights_equals_head_with_copies(loss):
     n_outputs = 3 if isinstance(loss, CrossEntropy) else 1
-    rows, network, _ = problem(loss, n_outputs, "counts")
-    copies = rows.weight.long()
+    rows, population, _ = problem(loss, n_outputs, "counts")
+    copies = rows.weight[0].long()
     repeated = MemoryRows(
-        rows.columns.repeat_interleave(copies, dim=1),
-        rows.target.repeat_interleave(copies, dim=1),
-        torch.ones(int(copies.sum()), dtype=torch.float64),
+        rows.columns.repeat_interleave(copies, dim=2),
+        rows.target.repeat_interleave(copies, dim=2),
+        torch.ones(1, int(copies.sum()), dtype=torch.float64),
     )
     # Only the order of sums differs.
     torch.testing.assert_close(
-        coefficients(fit(rows, network, loss, 1.0)[0]),
-        coefficients(fit(repeated, network, loss, 1.0)[0]),
+        coefficients(fit(rows, population, loss, 1.0)[0]),
+        coefficients(fit(repeated, population, loss, 1.0)[0]),
         rtol=1e-8,
         atol=1e-9,
     )
@@ -110,11 +135,11 @@ def test_head_with_weights_equals_head_with_copies(loss):
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_head_is_equivariant_to_scale_of_columns(factor):
-    rows, network, _ = problem()
-    fitted, _ = fit(rows, network, SquaredError(), 3.0)
+    rows, population, _ = problem()
+    fitted, _ = fit(rows, population, SquaredError(), 3.0)
     scaled = rows.columns.clone()
-    scaled[2] *= factor
-    other, _ = fit(MemoryRows(scaled, rows.target, rows.weight), network, SquaredError(), 3.0)
+    scaled[:, 2] *= factor
+    other, _ = fit(rows_of(scaled, rows), population, SquaredError(), 3.0)
     # The one step starts from an output of the scaled column, 1e6 times too large: six digits.
     torch.testing.assert_close(
         other.output(scaled), fitted.output(rows.columns), rtol=1e-7, atol=1e-7
@@ -124,28 +149,25 @@ def test_head_is_equivariant_to_scale_of_columns(factor):
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 @pytest.mark.parametrize("value", [0.0, 2.5])
 def test_constant_column_gets_no_weight(value, alpha):
-    rows, network, _ = problem()
+    rows, population, _ = problem()
     columns = rows.columns.clone()
-    columns[1] = value
-    fitted, _ = fit(MemoryRows(columns, rows.target, rows.weight), network, SquaredError(), alpha)
-    without, _ = fit(
-        MemoryRows(columns[[0, 2, 3, 4, 5, 6, 7]], rows.target, rows.weight),
-        replace(network, weight=network.weight[:, 1:]), SquaredError(), alpha,
-    )  # fmt: skip
+    columns[:, 1] = value
+    others = [0, 2, 3, 4, 5, 6, 7]
+    fitted, _ = fit(rows_of(columns, rows), population, SquaredError(), alpha)
+    fewer = replace(population, weight=population.weight[:, :, others])
+    without, _ = fit(rows_of(columns[:, others], rows), fewer, SquaredError(), alpha)
     # Zero up to the rounding of the elimination.
-    assert abs(float(fitted.weight[0, 1])) < 1e-9
-    torch.testing.assert_close(
-        fitted.weight[0, [0, 2, 3, 4, 5, 6, 7]], without.weight[0], rtol=1e-7, atol=1e-9
-    )
+    assert abs(float(fitted.weight[0, 0, 1])) < 1e-9
+    torch.testing.assert_close(fitted.weight[:, :, others], without.weight, rtol=1e-7, atol=1e-9)
 
 
 def test_copies_of_a_column_share_its_weight_without_penalty():
-    rows, network, columns = problem()
+    rows, population, columns = problem()
     copied = rows.columns.clone()
-    copied[1] = 2.0 * copied[0]
-    fitted, _ = fit(MemoryRows(copied, rows.target, rows.weight), network, SquaredError(), 0.0)
+    copied[:, 1] = 2.0 * copied[:, 0]
+    fitted, _ = fit(rows_of(copied, rows), population, SquaredError(), 0.0)
     expected = reference.best_objective(
-        np.delete(columns, 1, axis=1), rows.target.T.numpy(), np.ones(N), np.zeros(8)
+        np.delete(columns, 1, axis=1), rows.target[0].T.numpy(), np.ones(N), np.zeros(8)
     )
     residual = rows.target - fitted.output(copied)
     # The pseudo-inverse cuts eigenvalues at 1e-10.
@@ -155,19 +177,21 @@ def test_copies_of_a_column_share_its_weight_without_penalty():
 
 def test_more_columns_than_rows_are_solved_by_the_penalty():
     inputs, target = normal(30, 12), normal(1, 12, seed=4)
-    network = Network.linear(get_operators("mul"), 30, 1, dtype=torch.float64)
-    rows = rows_for(network, target, inputs)
-    fitted, _ = fit(rows, network, SquaredError(), 0.5)
+    population = linear(30)
+    rows = rows_for(population, target, inputs)
+    fitted, _ = fit(rows, population, SquaredError(), 0.5)
     z = standardise(inputs.T.numpy(), np.ones(12))
     ridge = Ridge(alpha=0.5, solver="svd").fit(z, target[0].numpy())
-    np.testing.assert_allclose(fitted.output(inputs)[0], ridge.predict(z), rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(
+        fitted.output(rows.columns)[0, 0], ridge.predict(z), rtol=1e-7, atol=1e-8
+    )
 
 
 def test_single_precision_head_is_near_double_precision_head():
-    rows, network, _ = problem()
-    fitted, _ = fit(rows, network, SquaredError(), 1.0)
+    rows, population, _ = problem()
+    fitted, _ = fit(rows, population, SquaredError(), 1.0)
     single = MemoryRows(rows.columns.float(), rows.target.float(), rows.weight.float())
-    other, _ = fit(single, network.to(dtype=torch.float32), SquaredError(), 1.0)
+    other, _ = fit(single, population.to(dtype=torch.float32), SquaredError(), 1.0)
     assert other.weight.dtype == torch.float32
     # Columns of seven digits, of moderate condition.
     torch.testing.assert_close(other.weight.double(), fitted.weight, rtol=1e-3, atol=1e-3)
@@ -179,25 +203,26 @@ def test_single_precision_head_is_near_double_precision_head():
 @pytest.mark.parametrize("kind", ["ones", "random", "counts"])
 @pytest.mark.parametrize("alpha", [0.3, 3.0, 100.0])
 def test_log_loss_head_equals_sklearn_logistic_regression(alpha, kind):
-    rows, network, columns = problem(LogLoss(), 1, kind)
-    fitted, curvature = fit(rows, network, LogLoss(), alpha)
-    weight = rows.weight.numpy()
+    rows, population, columns = problem(LogLoss(), 1, kind)
+    fitted, curvature = fit(rows, population, LogLoss(), alpha)
+    weight, classes = rows.weight[0].numpy(), rows.target[0, 0].long().numpy()
     z = standardise(columns, weight)
     model = LogisticRegression(C=1.0 / alpha, tol=1e-10, max_iter=10_000, solver="newton-cholesky")
-    model.fit(z, rows.target[0].numpy(), sample_weight=weight)
+    model.fit(z, classes, sample_weight=weight)
     # Newton stops when the expected gain is 1e-6 of the objective, which leaves log-odds that are
     # off by at most about its root.
     np.testing.assert_allclose(
-        fitted.output(rows.columns)[0], model.decision_function(z), rtol=5e-3, atol=5e-3
+        fitted.output(rows.columns)[0, 0], model.decision_function(z), rtol=5e-3, atol=5e-3
     )
-    penalised = weight @ -model.predict_log_proba(z)[np.arange(N), rows.target[0].long()]
+    penalised = weight @ -model.predict_log_proba(z)[np.arange(N), classes]
     penalised += 0.5 * alpha * float((model.coef_**2).sum())
-    assert objective(rows, fitted, LogLoss(), curvature.ridge) == pytest.approx(penalised, rel=2e-6)
+    found = objective(rows, fitted, LogLoss(), curvature.ridge).item()
+    assert found == pytest.approx(penalised, rel=2e-6)
 
 
 def multinomial(rows, columns, alpha):
     """Return scikit-learn's model of the same problem, its columns and its objective."""
-    weight, classes = rows.weight.numpy(), rows.target.argmax(dim=0).numpy()
+    weight, classes = rows.weight[0].numpy(), rows.target[0].argmax(dim=0).numpy()
     z = standardise(columns, weight)
     model = LogisticRegression(C=1.0 / alpha, tol=1e-10, max_iter=10_000)
     model.fit(z, classes, sample_weight=weight)
@@ -208,9 +233,9 @@ def multinomial(rows, columns, alpha):
 @pytest.mark.parametrize("kind", ["ones", "random", "counts"])
 @pytest.mark.parametrize("alpha", [0.3, 3.0, 100.0])
 def test_cross_entropy_head_is_near_optimum_of_sklearn_multinomial_regression(alpha, kind):
-    rows, network, columns = problem(CrossEntropy(), 3, kind)
-    fitted, curvature = fit(rows, network, CrossEntropy(), alpha, n_steps=500)
-    found = objective(rows, fitted, CrossEntropy(), curvature.ridge)
+    rows, population, columns = problem(CrossEntropy(), 3, kind)
+    fitted, curvature = fit(rows, population, CrossEntropy(), alpha, n_steps=500)
+    found = objective(rows, fitted, CrossEntropy(), curvature.ridge).item()
     _, _, lowest = multinomial(rows, columns, alpha)
     # Steps stop when the bound's expected gain is negligible; the curvature itself may be hundreds
     # of times smaller than the bound, and the gain that is left as many times larger.
@@ -220,15 +245,15 @@ def test_cross_entropy_head_is_near_optimum_of_sklearn_multinomial_regression(al
 @pytest.mark.parametrize("kind", ["ones", "random", "counts"])
 @pytest.mark.parametrize("alpha", [3.0, 100.0])
 def test_cross_entropy_head_goes_to_sklearn_multinomial_regression(alpha, kind):
-    rows, network, columns = problem(CrossEntropy(), 3, kind)
-    moments = measure_moments(rows)
+    rows, population, columns = problem(CrossEntropy(), 3, kind)
+    moments, penalties = measure_moments(rows), torch.tensor([alpha])
     # Started again and again, so that the stopping rule has no say.
     for _ in range(400):
-        network, _ = fit_head(rows, network, CrossEntropy(), alpha, moments, n_steps=2)
+        population, _ = fit_head(rows, population, CrossEntropy(), penalties, moments, n_steps=2)
     model, z, _ = multinomial(rows, columns, alpha)
     # The slowest direction converges by a factor of about 0.98 per step.
     np.testing.assert_allclose(
-        torch.softmax(network.output(rows.columns), dim=0).T, model.predict_proba(z), atol=1e-4
+        population.output(rows.columns)[0].softmax(dim=0).T, model.predict_proba(z), atol=1e-4
     )
 
 
@@ -236,18 +261,18 @@ def test_cross_entropy_head_goes_to_sklearn_multinomial_regression(alpha, kind):
 @pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
 def test_head_lowers_objective_from_any_start(loss, spread):
     n_outputs = 3 if isinstance(loss, CrossEntropy) else 1
-    rows, network, _ = problem(loss, n_outputs)
-    start = replace(network, weight=spread * network.weight)
-    ridge = penalty(measure_moments(rows).gram, 1.0)
+    rows, population, _ = problem(loss, n_outputs)
+    start = replace(population, weight=spread * population.weight)
+    ridge = penalty(measure_moments(rows).gram, torch.ones(1))
     fitted, _ = fit(rows, start, loss, 1.0)
     assert objective(rows, fitted, loss, ridge) < objective(rows, start, loss, ridge)
 
 
 def test_separable_classes_stay_finite_with_penalty():
     inputs = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)[None]
-    network = Network.linear(get_operators("mul"), 1, 1, dtype=torch.float64)
-    rows = rows_for(network, (inputs > 0.03).double(), inputs)
-    fitted, _ = fit(rows, network, LogLoss(), 0.01)
+    population = linear(1)
+    rows = rows_for(population, (inputs > 0.03).double(), inputs)
+    fitted, _ = fit(rows, population, LogLoss(), 0.01)
     assert 1.0 < float(fitted.weight) < 1e3
     assert mean_loss(rows, fitted, LogLoss()) < 0.05
 
@@ -255,50 +280,44 @@ def test_separable_classes_stay_finite_with_penalty():
 # -- the quadratic model ---------------------------------------------------------------------------
 
 
-def losses():
-    return pytest.mark.parametrize(
-        ("loss", "n_outputs"), [(SquaredError(), 2), (LogLoss(), 1), (CrossEntropy(), 3)]
-    )
-
-
-@losses()
+@LOSSES
 @pytest.mark.parametrize("kind", ["ones", "random"])
 def test_quadratic_model_equals_dense_matrices(loss, n_outputs, kind):
-    rows, network, columns = problem(loss, n_outputs, kind)
-    model = quadratic_model(rows, network, loss, 2.0)
-    weight = rows.weight.numpy()
-    output = network.output(rows.columns)
-    h = loss.curvature(output).numpy()
+    rows, population, columns = problem(loss, n_outputs, kind)
+    model = quadratic_model(rows, population, loss, torch.tensor([2.0]))
+    weight = rows.weight[0].numpy()
+    h = loss.curvature(population.output(rows.columns))[0].numpy()
     ridge = reference.ridge_of(columns, weight, 2.0)
     plain = reference.gram(columns, weight * h)
-    np.testing.assert_allclose(model.ridge, ridge, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(model.matrix, plain + np.diag(ridge), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(model.ridge[0], ridge, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model.matrix[0], plain + np.diag(ridge), rtol=1e-9, atol=1e-10)
     # Inverses lose as many digits as the condition number has.
-    np.testing.assert_allclose(model.inverse @ model.matrix, np.eye(len(plain)), atol=1e-8)
-    np.testing.assert_allclose(model.half.T @ model.half, model.inverse, atol=1e-12)
+    np.testing.assert_allclose((model.inverse @ model.matrix)[0], np.eye(len(plain)), atol=1e-8)
+    np.testing.assert_allclose(model.half.mT @ model.half, model.inverse, atol=1e-12)
     hat = np.trace(np.linalg.solve(plain + np.diag(ridge), plain))
-    assert model.degrees == pytest.approx(hat, rel=1e-8)
+    assert model.degrees.item() == pytest.approx(hat, rel=1e-8)
 
 
-@losses()
+@LOSSES
 def test_gradient_of_quadratic_model_is_that_of_the_objective(loss, n_outputs):
-    rows, network, _ = problem(loss, n_outputs, "random")
-    model = quadratic_model(rows, network, loss, 2.0)
-    beta = coefficients(network).requires_grad_()
-    output = beta.T @ torch.cat([torch.ones(1, N, dtype=torch.float64), rows.columns])
+    rows, population, _ = problem(loss, n_outputs, "random")
+    model = quadratic_model(rows, population, loss, torch.tensor([2.0]))
+    beta = coefficients(population).requires_grad_()
+    output = beta.mT @ torch.cat([torch.ones(1, 1, N, dtype=torch.float64), rows.columns], dim=1)
     value = (loss.value(output, rows.target) * rows.weight).sum()
-    value = value + 0.5 * (model.ridge[:, None] * beta.square()).sum()
+    value = value + 0.5 * (model.ridge[..., None] * beta.square()).sum()
     (gradient,) = torch.autograd.grad(value, beta)
     torch.testing.assert_close(model.gradient, -gradient, rtol=1e-9, atol=1e-9)
-    assert objective(rows, network, loss, model.ridge) == pytest.approx(value.item(), rel=1e-12)
+    found = objective(rows, population, loss, model.ridge).item()
+    assert found == pytest.approx(value.item(), rel=1e-12)
 
 
-@losses()
+@LOSSES
 @pytest.mark.parametrize("alpha", [0.3, 10.0])
 def test_curvature_of_fitted_head_has_gradient_near_zero(loss, n_outputs, alpha):
-    rows, network, _ = problem(loss, n_outputs)
-    fitted, curvature = fit(rows, network, loss, alpha, n_steps=500)
-    model = quadratic_model(rows, fitted, loss, alpha)
+    rows, population, _ = problem(loss, n_outputs)
+    fitted, curvature = fit(rows, population, loss, alpha, n_steps=500)
+    model = quadratic_model(rows, fitted, loss, torch.tensor([alpha]))
     gain = 0.5 * float((model.gradient * (model.inverse @ model.gradient)).sum())
     # Iterations stop at a gain of 1e-6 of the objective, and one more step is taken.
     assert gain <= 1.001e-6 * objective(rows, fitted, loss, model.ridge)
@@ -306,11 +325,169 @@ def test_curvature_of_fitted_head_has_gradient_near_zero(loss, n_outputs, alpha)
 
 
 def test_mean_loss_is_weighted_mean():
-    rows, network, columns = problem(kind="random")
-    target = rows.target[0].numpy()
-    output = columns @ network.weight[0].numpy() + float(network.bias)
-    expected = np.average(0.5 * (target - output) ** 2, weights=rows.weight.numpy())
-    assert mean_loss(rows, network, SquaredError()) == pytest.approx(expected, rel=1e-12)
+    rows, population, columns = problem(kind="random")
+    target, weight = rows.target[0, 0].numpy(), rows.weight[0].numpy()
+    squares = (target - columns @ population.weight[0, 0].numpy() - float(population.bias)) ** 2
+    found = mean_loss(rows, population, SquaredError()).item()
+    assert found == pytest.approx(np.average(0.5 * squares, weights=weight), rel=1e-12)
+    found = mean_square_residual(rows, population, SquaredError()).item()
+    assert found == pytest.approx(np.average(squares, weights=weight), rel=1e-12)
+
+
+# -- members side by side --------------------------------------------------------------------------
+
+ALPHA = torch.tensor([0.3, 3.0, 0.01, 30.0], dtype=torch.float64)
+
+
+def assert_own(found, expected, at, rtol=1e-9):
+    """Fail unless a member's values are its own where its columns are, and zero elsewhere."""
+    own = torch.zeros_like(found)
+    own[at] = expected
+    # Sums of some hundreds, of other lengths and in another order.
+    torch.testing.assert_close(found, own, rtol=rtol, atol=rtol)
+
+
+def assert_same_fit(rows, population, loss, alpha=ALPHA, rtol=1e-9, **kwargs):
+    """Fail unless each member's head and curvature are those that it gets on its own."""
+    fitted, curvature = fit(rows, population, loss, alpha, **kwargs)
+    for member, single in enumerate(singles(rows, population)):
+        own, model = fit(single.rows, single.population, loss, alpha[member], **kwargs)
+        at = single.augmented
+        assert_own(coefficients(fitted)[member], coefficients(own)[0], at, rtol)
+        inverse = curvature.inverse[member][at[:, None], at]
+        torch.testing.assert_close(inverse, model.inverse[0], rtol=rtol, atol=rtol)
+        assert_own(curvature.gradient[member], model.gradient[0], at, 10 * rtol)
+
+
+@LOSSES
+@pytest.mark.parametrize("block_size", [64, 100_000])
+def test_head_of_each_member_is_its_own(loss, n_outputs, block_size):
+    assert_same_fit(*crowd(loss, n_outputs, block_size=block_size), loss)
+
+
+@LOSSES
+def test_quadratic_model_and_values_of_each_member_are_its_own(loss, n_outputs):
+    rows, population = crowd(loss, n_outputs, block_size=64)
+    model = quadratic_model(rows, population, loss, ALPHA)
+    values = [
+        mean_loss(rows, population, loss),
+        mean_square_residual(rows, population, loss),
+        objective(rows, population, loss, model.ridge),
+        model.degrees,
+    ]
+    for member, (own_rows, own, _, at) in enumerate(singles(rows, population)):
+        expected = quadratic_model(own_rows, own, loss, ALPHA[member, None])
+        for name in ("matrix", "inverse"):
+            found = getattr(model, name)[member][at[:, None], at]
+            torch.testing.assert_close(found, getattr(expected, name)[0], rtol=1e-9, atol=1e-9)
+        assert_own(model.gradient[member], expected.gradient[0], at)
+        torch.testing.assert_close(model.ridge[member, at], expected.ridge[0], rtol=1e-9, atol=0.0)
+        own_values = [
+            mean_loss(own_rows, own, loss),
+            mean_square_residual(own_rows, own, loss),
+            objective(own_rows, own, loss, expected.ridge),
+            expected.degrees,
+        ]
+        torch.testing.assert_close(
+            torch.stack(values)[:, member], torch.cat(own_values), rtol=1e-9, atol=0.0
+        )
+
+
+@LOSSES
+def test_member_with_copied_columns_leaves_the_others_alone(loss, n_outputs):
+    rows, population = crowd(loss, n_outputs)
+    copied = rows.columns.clone()
+    # Its third node is a copy of an input; all of its columns are read without a penalty.
+    copied[2, 3 + np.flatnonzero(population.wiring.present[2])[2]] = 2.0 * copied[2, 0]
+    alpha = ALPHA * torch.tensor([1.0, 1.0, 0.0, 1.0])
+    regular, model = (
+        quadratic_model(some, population, loss, alpha) for some in (rows, rows_of(copied, rows))
+    )
+    others = [0, 1, 3]
+    for name in ("matrix", "inverse", "half", "gradient", "ridge", "degrees"):
+        assert torch.equal(getattr(model, name)[others], getattr(regular, name)[others])
+    # A pseudo-inverse, of which the copy costs a degree of freedom.
+    matrix, inverse = model.matrix[2], model.inverse[2]
+    torch.testing.assert_close(matrix @ inverse @ matrix, matrix, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(inverse @ matrix @ inverse, inverse, rtol=1e-6, atol=1e-6)
+    n_own = 4 + int(population.wiring.n_nodes[2])
+    assert regular.degrees[2].item() == pytest.approx(n_own, abs=1e-6)
+    assert model.degrees[2].item() == pytest.approx(n_own - 1, abs=1e-6)
+
+
+def test_head_of_member_with_copied_columns_is_its_own():
+    rows, population = crowd(n_outputs=2)
+    inputs = rows.columns[:, :3].clone()
+    inputs[2, 1] = 2.0 * inputs[2, 0]
+    rows = rows_of(inputs, rows)
+    rows.assign(population)
+    alpha = ALPHA * torch.tensor([1.0, 1.0, 0.0, 1.0])
+    # The pseudo-inverse cuts eigenvalues at 1e-10.
+    assert_same_fit(rows, population, SquaredError(), alpha, rtol=1e-6)
+
+
+def settled(rows, population, loss, alpha, member):
+    """Return the coefficients that a member has in the end."""
+    single = singles(rows, population)[member]
+    own, _ = fit(single.rows, single.population, loss, alpha[member], n_steps=500)
+    beta = torch.zeros_like(coefficients(population)[member])
+    beta[single.augmented] = coefficients(own)[0]
+    return beta
+
+
+def test_member_whose_newton_step_is_damped_leaves_the_others_alone():
+    loss = LogLoss()
+    rows, population = crowd(loss)
+    # One member starts where a whole step overshoots, one at its optimum, the others at zero.
+    beta = coefficients(population) * torch.tensor([0.0, 0.0, 20.0, 0.0])[:, None, None]
+    beta[3] = settled(rows, population, loss, ALPHA, 3)
+    population = with_coefficients(population, beta)
+    model = quadratic_model(rows, population, loss, ALPHA)
+    whole = with_coefficients(population, beta + model.inverse @ model.gradient)
+    before, after = (objective(rows, some, loss, model.ridge) for some in (population, whole))
+    assert (after > before)[:3].tolist() == [False, False, True]
+    assert_same_fit(rows, population, loss)
+
+
+@dataclass(frozen=True)
+class Watched(CrossEntropy):
+    """Cross-entropy that notes the sums it was evaluated at."""
+
+    seen: list = field(default_factory=list)
+
+    def value(self, output, target):
+        value = super().value(output, target)
+        self.seen.append(value.sum(dim=-1))
+        return value
+
+
+def test_member_whose_acceleration_restarts_leaves_the_others_alone():
+    rows, population = crowd(CrossEntropy(), 3)
+    # Noise has an optimum that is near enough for the momentum to overshoot. Without penalty what
+    # is noted is the objective, of a member with weights of one.
+    rows.target[0] = target_for(CrossEntropy(), 0.0 * normal(3, 120))
+    alpha = ALPHA * torch.tensor([0.0, 1.0, 1.0, 1.0])
+    # One member has settled when it starts.
+    beta = coefficients(population)
+    beta[3] = settled(rows, population, CrossEntropy(), alpha, 3)
+    population = with_coefficients(population, beta)
+    loss = Watched()
+    fit(rows, population, loss, alpha)
+    assert (torch.stack(loss.seen)[:, 0].diff() > 0.0).any()
+    assert_same_fit(rows, population, CrossEntropy(), alpha)
+
+
+@LOSSES
+def test_member_whose_loss_is_not_finite_leaves_the_others_alone(loss, n_outputs):
+    rows, population = crowd(loss, n_outputs)
+    before = coefficients(fit(rows, population, loss, ALPHA)[0])
+    rows.target[2, 0, 0] = torch.inf
+    after = coefficients(fit(rows, population, loss, ALPHA)[0])
+    others = [0, 1, 3]
+    assert torch.equal(after[others], before[others])
+    # Newton steps that do not help are not taken.
+    if isinstance(loss, LogLoss):
+        assert torch.equal(after[2], coefficients(population)[2])
 
 
 # -- the penalty path ------------------------------------------------------------------------------
@@ -329,33 +506,50 @@ def criterion(z, target, weight, alpha):
     return squares / (1.0 - degrees / weight.sum()) ** 2
 
 
+def chosen(rows, population, present):
+    """Return the alpha that is chosen at the head that was fitted with the present one."""
+    moments = measure_moments(rows)
+    fitted, model = fit(rows, population, SquaredError(), present)
+    deviation = variances(moments.gram).sqrt()
+    summed = mean_loss(rows, fitted, SquaredError()) * rows.total_weight
+    return choose_alpha(model, fitted, deviation, summed, rows.total_weight)
+
+
 @pytest.mark.parametrize("noise", [0.01, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("present", [1e-3, 3.0, 1000.0])
 @pytest.mark.parametrize(("n_outputs", "kind"), [(1, "ones"), (2, "random")])
 def test_chosen_alpha_equals_dense_search_of_the_path(n_outputs, kind, noise, present):
-    network = Network.linear(get_operators("mul"), 12, n_outputs, dtype=torch.float64)
     inputs, weight = normal(12, 40), weights(kind, 40)
     target = normal(n_outputs, 12, seed=7) @ inputs + noise * normal(n_outputs, 40, seed=8)
-    rows = rows_for(network, target, inputs, weight)
-    moments = measure_moments(rows)
+    population = linear(12, n_outputs)
     # Whatever penalty the present head was solved with, the choice is the same.
-    fitted, model = fit_head(rows, network, SquaredError(), present, moments)
-    found = choose_alpha(
-        model,
-        fitted,
-        variances(moments.gram).sqrt(),
-        mean_loss(rows, fitted, SquaredError()) * rows.total_weight,
-        rows.total_weight,
-    )
+    found = chosen(rows_for(population, target, inputs, weight), population, present)
     z = standardise(inputs.T.numpy(), weight.numpy())
     values = [criterion(z, target.T.numpy(), weight.numpy(), alpha) for alpha in ALPHAS]
-    assert found == ALPHAS[int(np.argmin(values))]
+    assert found.item() == ALPHAS[int(np.argmin(values))]
+
+
+def test_chosen_alpha_of_each_member_is_its_own():
+    rows, population = crowd(n_outputs=2)
+    noise = torch.tensor([0.0, 3.0, 1.0, 0.0], dtype=torch.float64)
+    target = rows.target + noise[:, None, None] * normal(4, 2, 120, seed=9)
+    # One member has hardly a row.
+    weight = rows.weight.clone()
+    weight[3] = (torch.arange(120) < 5).double()
+    rows = MemoryRows(rows.columns[:, :3], target, weight)
+    rows.assign(population)
+    found = chosen(rows, population, ALPHA)
+    expected = [
+        chosen(single.rows, single.population, ALPHA[member]).item()
+        for member, single in enumerate(singles(rows, population))
+    ]
+    assert found.tolist() == expected
+    assert len(set(expected)) == 3
+    assert expected[3] == ALPHAS[-1]
 
 
 def test_alpha_is_largest_where_no_degree_of_freedom_is_left():
-    network = Network.linear(get_operators("mul"), 30, 1, dtype=torch.float64)
-    rows = rows_for(network, normal(1, 5, seed=1), normal(30, 5))
-    moments = measure_moments(rows)
-    fitted, model = fit_head(rows, network, SquaredError(), 3.0, moments)
-    found = choose_alpha(model, fitted, variances(moments.gram).sqrt(), 1.0, 2.0)
-    assert found == ALPHAS[-1]
+    population = linear(30)
+    rows = rows_for(population, normal(1, 5, seed=1), normal(30, 5))
+    rows.total_weight = torch.tensor([2.0], dtype=torch.float64)
+    assert chosen(rows, population, 3.0).item() == ALPHAS[-1]

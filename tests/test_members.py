@@ -5,15 +5,24 @@ import threading
 import numpy as np
 import pytest
 import torch
-from builders import TAME, assert_same_network, normal
+from builders import TAME, assert_same_network, normal, target_for, weights
 
 from skevo.core import members as module
-from skevo.core.evolution import Stopping, evolve_network
+from skevo.core.evolution import Stopping, evolve_networks
 from skevo.core.grower import Grower, Settings
-from skevo.core.losses import SquaredError
-from skevo.core.members import Table, Task, fit_member, hold_out, plan_members, single_thread
+from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
+from skevo.core.members import (
+    Table,
+    Task,
+    fit_members,
+    hold_out,
+    n_together,
+    plan_members,
+    single_thread,
+)
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
+from skevo.core.population import Population
 from skevo.core.rows import MemoryRows
 
 
@@ -111,11 +120,16 @@ def table(n=120, weight=None):
     return Table(inputs, target, ones(n) if weight is None else weight)
 
 
-def fit(data, task, settings=None, n_generations=4, **kwargs):
-    return fit_member(
-        data, task, get_operators(TAME), SquaredError(), settings or Settings(),
-        Stopping(n_generations, None), **kwargs,
+def fit_all(data, tasks, settings=None, n_generations=4, loss=None, patience=None, **kwargs):
+    return fit_members(
+        data, tasks, get_operators(TAME), loss or SquaredError(), settings or Settings(),
+        Stopping(n_generations, patience), **kwargs,
     )  # fmt: skip
+
+
+def fit(data, task, *args, **kwargs):
+    (found,) = fit_all(data, [task], *args, **kwargs)
+    return found
 
 
 def test_member_is_an_evolution_on_its_rows():
@@ -123,16 +137,50 @@ def test_member_is_an_evolution_on_its_rows():
     task = plan_members(data.weight, 3, 0.2, 0)[1]
     found = fit(data, task)
 
-    def source(rows):
-        return MemoryRows(data.inputs[:, rows], data.target[:, rows], data.weight[rows])
+    def source(rows, dtype=torch.float64):
+        parts = (data.inputs[:, rows], data.target[:, rows], data.weight[rows])
+        return MemoryRows(*(part[None].to(dtype) for part in parts))
 
-    draws = generator(task.seed)
-    rows = source(task.train)
-    network = Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)
-    grower = Grower(network, rows, rows, source(task.validation), SquaredError(), Settings(), draws)
-    expected = evolve_network(grower, Stopping(4, None))
+    rows, sketch = source(task.train), source(task.train, torch.float32)
+    population = Population.of([Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)])
+    grower = Grower(
+        population, rows, sketch, source(task.validation), SquaredError(), Settings(),
+        [generator(task.seed)],
+    )  # fmt: skip
+    (expected,) = evolve_networks(grower, Stopping(4, None))
     assert_same_network(found.network, expected.network)
     assert [line[:3] for line in found.history] == [line[:3] for line in expected.history]
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("loss", [SquaredError(), LogLoss(), CrossEntropy()])
+def test_members_side_by_side_are_those_that_grow_alone(loss, patience):
+    # 121 rows: the folds of four members differ in size.
+    inputs = normal(3, 121)
+    signal = torch.cat([inputs[:1] * inputs[1:2], inputs[2:].tanh()])
+    signal = signal[: 2 if isinstance(loss, CrossEntropy) else 1]
+    data = Table(inputs, target_for(loss, signal), weights("random", 121))
+    tasks = plan_members(data.weight, 4, 0.2, 1)
+    together = fit_all(data, tasks, n_generations=12, loss=loss, patience=patience)
+    alone = [fit(data, task, n_generations=12, loss=loss, patience=patience) for task in tasks]
+    # With patience, they end one after the other, and those that remain go on undisturbed.
+    assert patience is None or len({len(found.history) for found in together}) > 1
+    for found, expected in zip(together, alone, strict=True):
+        assert found.network.topology == expected.network.topology
+        assert found.stop_reason == expected.stop_reason
+        # Products of matrices of other sizes round differently.
+        torch.testing.assert_close(
+            found.network.predict(data.inputs.T), expected.network.predict(data.inputs.T),
+            rtol=1e-6, atol=1e-6,
+        )  # fmt: skip
+        assert [line.n_nodes for line in found.history] == [
+            line.n_nodes for line in expected.history
+        ]
+
+
+def test_members_with_an_optimizer_of_their_own_grow_alone():
+    assert n_together(Settings()) > 1
+    assert n_together(Settings(solver="adam")) == 1
 
 
 def test_held_out_rows_change_nothing_but_the_choice_of_generation():
@@ -145,24 +193,27 @@ def test_held_out_rows_change_nothing_but_the_choice_of_generation():
     assert first.history[0].validation_loss != second.history[0].validation_loss
 
 
-@pytest.mark.parametrize("n_rows", [760, 761, 1500, 1501, 1800])
-def test_large_tables_are_screened_on_a_sketch(monkeypatch, n_rows):
+@pytest.mark.parametrize("n_rows", [300, 1500, 1520, 1800])
+def test_candidates_are_screened_on_a_sketch(monkeypatch, n_rows):
     seen = []
 
     def record(grower, *_):
         seen.append(grower)
 
-    monkeypatch.setattr(module, "evolve_network", record)
-    fit(table(n_rows), Task(0, None, None, 0))
-    fit(table(n_rows), Task(0, torch.arange(n_rows - 10), torch.arange(n_rows - 10, n_rows), 0))
+    monkeypatch.setattr(module, "evolve_networks", record)
+    fit_all(table(n_rows), [Task(0, None, None, 0)])
+    split = torch.arange(n_rows - 10), torch.arange(n_rows - 10, n_rows)
+    fit_all(table(n_rows), [Task(0, *split, 0)])
+    whole, trained = seen
     assert [grower.rows.n_rows for grower in seen] == [n_rows, n_rows - 10]
     assert [grower.sketch.n_rows for grower in seen] == [min(1500, n_rows), min(1500, n_rows - 10)]
-    assert (seen[0].sketch is seen[0].rows) == (n_rows <= 1500)
-    assert (seen[1].sketch is seen[1].rows) == (n_rows - 10 <= 750)
+    # Where nothing is held out, small tables are searched as exactly as they are trained on.
+    assert (whole.sketch is whole.rows) == (n_rows <= 1500)
+    assert trained.sketch.columns.dtype == torch.float32
     # The sketch is of training rows, each once.
-    columns = {tuple(row) for row in seen[1].sketch.columns.float().T.tolist()}
-    assert len(columns) == seen[1].sketch.n_rows
-    assert columns <= {tuple(row) for row in seen[1].rows.columns.float().T.tolist()}
+    columns = {tuple(row) for row in trained.sketch.columns[0].T.tolist()}
+    assert len(columns) == trained.sketch.n_rows
+    assert columns <= {tuple(row) for row in trained.rows.columns[0].float().T.tolist()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

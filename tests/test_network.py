@@ -15,6 +15,7 @@ from test_operators import smooth
 
 from skevo.core.network import Network, Nodes, merge
 from skevo.core.operators import Operator, get_operators
+from skevo.core.population import EMPTY
 from skevo.core.topology import CONSTANT, Topology
 
 # Two evaluations whose elementary functions and sums round differently.
@@ -161,13 +162,43 @@ def test_grow_and_prune_leave_the_network_itself_alone():
     assert_same_network(network, before)
 
 
-@pytest.mark.parametrize("index", [[1], [1, 0], [], np.array([0])])
-def test_nodes_take_follows_index(index):
-    nodes = some_nodes(random_network())
-    taken = nodes.take(index)
-    assert len(taken) == len(index)
-    assert taken.left.tolist() == [nodes.left[k] for k in index]
-    assert taken.scale.tolist() == [float(nodes.scale[k]) for k in index]
+def members_nodes():
+    """Return six nodes of each of two members."""
+    operator, left, right = np.arange(36).reshape(3, 2, 6)
+    return Nodes(operator, left, right, normal(2, 6), normal(2, 6, seed=1).abs())
+
+
+@pytest.mark.parametrize("places", [[[1], [5]], [[1, 0, 4], [2, 2, 3]], [[], []]])
+def test_nodes_take_follows_each_members_places(places):
+    nodes, places = members_nodes(), np.array(places, dtype=np.int64)
+    taken = nodes.take(places)
+    assert len(taken) == places.shape[1]
+    for name, part in vars(taken).items():
+        expected = np.take_along_axis(np.asarray(getattr(nodes, name)), places, axis=1)
+        assert np.array_equal(part, expected)
+
+
+def test_nodes_take_leaves_negative_places_empty():
+    nodes = members_nodes()
+    taken = nodes.take(np.array([[3, -1], [-1, -1]]))
+    assert taken.operator.tolist() == [[3, EMPTY], [EMPTY, EMPTY]]
+    assert taken.left.tolist() == [[15, 0], [0, 0]]
+    assert taken.scale[0, 0] == nodes.scale[0, 3]
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(1, [1] * 6), (4, [4, 2]), (6, [6]), (99, [6])])
+def test_nodes_split_into_parts_that_make_up_the_whole(size, sizes):
+    nodes = members_nodes()
+    parts = nodes.split(size)
+    assert [len(part) for part in parts] == sizes
+    for name, whole in vars(nodes).items():
+        joined = np.concatenate([np.asarray(getattr(part, name)) for part in parts], axis=1)
+        assert np.array_equal(joined, whole)
+
+
+def test_no_nodes_split_into_one_part():
+    none = members_nodes().take(np.empty((2, 0), dtype=np.int64))
+    assert [len(part) for part in none.split(5)] == [0]
 
 
 # -- pickling --------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """Proposals: what random nodes are drawn, and from what they depend."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from builders import OPERATORS, network_of, normal, random_network
+from builders import OPERATORS, alone, network_of, normal, random_network, random_population
 
-from skevo.core.network import Network
+from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
+from skevo.core.population import EMPTY
 from skevo.core.proposals import N_QUANTILES, propose, propose_blindly, quantile_table
 from skevo.core.topology import CONSTANT, Topology
 
@@ -17,10 +20,22 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def pool_of(network, n=N_DRAWS, seed=0):
-    columns = network.columns(normal(network.topology.n_inputs, 100))
-    table = quantile_table(columns, torch.ones(100, dtype=torch.float64))
-    return propose(network, n, table, generator(seed)), table
+def table_of(columns):
+    """Return the quantiles of columns whose rows weigh the same."""
+    return quantile_table(columns, torch.ones_like(columns[..., 0, :]))
+
+
+def of_member(nodes, member=0):
+    """Return the nodes of one member, without empty places."""
+    present = nodes.operator[member] != EMPTY
+    return Nodes(*(part[member, present] for part in vars(nodes).values()))
+
+
+def pool_of(network, n=N_DRAWS, seed=0, generation=0):
+    """Return the candidates for one network, and the quantiles of its columns."""
+    table = table_of(network.columns(normal(network.topology.n_inputs, 100)))
+    pool = propose(alone(network), n, table[None], [generator(seed)], generation)
+    return of_member(pool), table
 
 
 def linear(n_inputs, operators=OPERATORS):
@@ -150,10 +165,7 @@ def test_pool_leaves_out_nodes_that_exist():
 
 def test_pool_is_empty_where_everything_exists():
     network = network_of(Topology(1, [0], [0], [0]), ("mul",))
-    columns = normal(2, 50)
-    table = quantile_table(columns, torch.ones(50, dtype=torch.float64))
-    pools = [propose(network, 1, table, generator(seed)) for seed in range(30)]
-    assert {len(pool) for pool in pools} == {0, 1}
+    assert {len(pool_of(network, 1, seed)[0]) for seed in range(30)} == {0, 1}
 
 
 def test_pool_favours_columns_that_are_used():
@@ -166,22 +178,105 @@ def test_pool_favours_columns_that_are_used():
 
 
 @pytest.mark.parametrize("n", [1, 2, 50])
-def test_pool_is_never_larger_than_asked(n):
-    assert len(pool_of(random_network(), n)[0]) <= n
+def test_pool_has_as_many_places_as_asked_of_which_repeated_ones_are_empty(n):
+    # One product can be drawn.
+    network = linear(1, ("mul",))
+    pool = propose(alone(network), n, table_of(normal(1, 1, 50)), [generator()], 0)
+    assert pool.operator.tolist() == [[0] + [EMPTY] * (n - 1)]
 
 
-def test_pool_depends_on_generator_and_topology_alone():
+def assert_equal(one, other):
+    for part, of_other in zip(vars(one).values(), vars(other).values(), strict=True):
+        assert np.array_equal(part, of_other)
+
+
+def test_pool_depends_on_generator_wiring_and_generation_alone():
     network = random_network(operators=OPERATORS)
     torch.manual_seed(0)
     first, table = pool_of(network)
     torch.manual_seed(1)
-    other = network_of(network.topology, OPERATORS, n_outputs=1, seed=99)
-    second = propose(other, N_DRAWS, table, generator())
-    third = propose(network, N_DRAWS, table, generator(1))
-    assert first.left.tolist() == second.left.tolist()
-    assert first.right.tolist() == second.right.tolist()
-    assert torch.equal(first.constant, second.constant)
-    assert first.left.tolist() != third.left.tolist()
+    other = network_of(network.topology, OPERATORS, n_outputs=2, seed=99)
+    second = propose(alone(other), N_DRAWS, table[None], [generator()], 0)
+    assert_equal(first, of_member(second))
+    assert first.left.tolist() != pool_of(network, seed=1)[0].left.tolist()
+    assert first.left.tolist() != pool_of(network, generation=1)[0].left.tolist()
+
+
+@pytest.mark.parametrize("n", [1, 5, 7, 100])
+def test_operators_and_constants_have_equal_shares_over_generations(n):
+    # So many columns that hardly a candidate is drawn twice.
+    network = linear(40, ("max", "tanh", "step"))
+    n_generations = 200
+    pools = [pool_of(network, n, 1000 + g, g)[0] for g in range(n_generations)]
+    operator, right, left = (
+        np.concatenate([getattr(pool, name) for pool in pools])
+        for name in ("operator", "right", "left")
+    )
+    share = n * n_generations / 3
+    constant = (left == CONSTANT) | (right == CONSTANT)
+    for code in range(3):
+        mine = operator == code
+        # Shares are exact but for one place per generation, which is dealt in turn, and for what
+        # was drawn twice: some per mille, of pools of a hundred a few per cent.
+        assert mine.sum() == pytest.approx(share, rel=0.05, abs=3)
+        assert constant[mine].sum() == pytest.approx(share / 3, rel=0.1, abs=3)
+
+
+def test_pools_of_equal_networks_follow_their_generators():
+    network = random_network(operators=OPERATORS)
+    pair, table = alone(network).take([0, 0]), table_of(network.columns(normal(3, 100)))
+    seeds = [generator(3), generator(4)]
+    pool = propose(pair, 50, table.expand(2, -1, -1), seeds, 7)
+    for member, seed in enumerate((3, 4)):
+        assert_equal(of_member(pool, member), pool_of(network, 50, seed, 7)[0])
+    assert pool.left[0].tolist() != pool.left[1].tolist()
+
+
+# -- members side by side --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 7, 300])
+def test_pool_of_each_member_is_its_own(n):
+    population = random_population(operators=OPERATORS)
+    table = table_of(normal(4, population.n_columns, 100))
+    generators = [generator(10 + member) for member in range(4)]
+    others = [generator(10 + member) for member in range(4)]
+    for generation in (0, 1, 8):
+        # One after another, with the same generators.
+        pool = propose(population, n, table, generators, generation)
+        for member, present in enumerate(population.wiring.present):
+            columns = np.append([0, 1, 2], 3 + np.flatnonzero(present))
+            own = alone(population.network(member))
+            expected = of_member(
+                propose(own, n, table[member, None, columns], [others[member]], generation)
+            )
+            # Where each column stands; the last is the constant's, read through index -1.
+            at = np.append(columns, CONSTANT)
+            found = of_member(pool, member)
+            assert found.operator.tolist() == expected.operator.tolist()
+            assert found.left.tolist() == at[expected.left].tolist()
+            assert found.right.tolist() == at[expected.right].tolist()
+            assert torch.equal(found.constant, expected.constant)
+
+
+@pytest.mark.parametrize("generation", [0, 1, 2, 50])
+def test_pools_of_members_are_alike_but_for_the_operands(generation):
+    population = random_population(operators=OPERATORS)
+    table = table_of(normal(4, population.n_columns, 100))
+    pool = propose(population, 200, table, [generator(k) for k in range(4)], generation)
+    constant = (pool.left == CONSTANT).astype(int) + 2 * (pool.right == CONSTANT)
+    for place in range(200):
+        present = pool.operator[:, place] != EMPTY
+        assert len(set(pool.operator[present, place].tolist())) <= 1
+        assert len(set(constant[present, place].tolist())) <= 1
+    assert (pool.operator == EMPTY).any()
+    # What is computed in one call stands together.
+    runs = [
+        (code, side)
+        for code, side in zip(pool.operator.max(axis=0), constant.max(axis=0), strict=True)
+        if code != EMPTY
+    ]
+    assert sum(a != b for a, b in itertools.pairwise(runs)) == len(set(runs)) - 1
 
 
 # -- quantiles -------------------------------------------------------------------------------------
@@ -196,6 +291,11 @@ def test_quantile_table_equals_inverse_of_the_distribution(n):
         for column in columns.numpy()
     ]
     np.testing.assert_array_equal(quantile_table(columns, weight), expected)
+    # Beside other members.
+    both = quantile_table(
+        torch.stack([columns.flip(1), columns]), torch.stack([torch.ones_like(weight), weight])
+    )
+    np.testing.assert_array_equal(both[1], expected)
 
 
 def test_quantile_table_of_weights_equals_that_of_copies():

@@ -1,51 +1,94 @@
-"""Rows in memory: sums over blocks, and columns that follow the network."""
+"""Rows in memory: sums over blocks, and columns that follow the population."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from builders import normal, random_network, rows_for
+from builders import alone, crowd, normal, random_network, rows_for, singles
 
 from skevo.core.heads import mean_loss
 from skevo.core.losses import SquaredError
 from skevo.core.moments import measure_moments
 from skevo.core.network import Nodes
+from skevo.core.operators import Operator
+from skevo.core.population import EMPTY
 from skevo.core.rows import MemoryRows, StreamedRows, node_columns
 from skevo.core.topology import CONSTANT
 
-BLOCK_SIZES = (1, 7, 64, 200, 100_000)
+BLOCK_SIZES = (1, 7, 64, 120, 100_000)
+# Vectorised elementary functions may differ in the last bit from their scalar remainder loop.
+NEAR = {"rtol": 1e-12, "atol": 1e-12}
 
 
-def make_rows(block_size=4096, n=200, network=None):
-    network = random_network() if network is None else network
+def make_rows(block_size=4096, n=200, population=None):
+    population = alone(random_network()) if population is None else population
     weight = torch.rand(n, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    return rows_for(network, normal(1, n, seed=1), normal(3, n), weight, block_size)
+    return rows_for(population, normal(1, n, seed=1), normal(3, n), weight, block_size)
 
 
-def fresh_nodes(network, n):
-    """Return ``n`` nodes of mixed operators, every third with a constant."""
-    draw = np.random.default_rng(0)
-    operator = draw.integers(len(network.operators), size=n)
-    left, right = draw.integers(network.topology.n_columns, size=(2, n))
-    right[::3] = CONSTANT
-    return Nodes(operator, left, right, normal(n), 0.5 + normal(n, seed=1).abs())
+def fresh_nodes(population, n, *, aligned=False, empty=0):
+    """Return ``n`` nodes of each member that read its columns, every third with a constant.
+
+    Parameters
+    ----------
+    population : Population
+    n : int
+    aligned : bool, default=False
+        Whether members have the same operators in order, as in pools.
+    empty : int, default=0
+        Every so many places are empty, others of each member; none if 0.
+    """
+    draw, wiring = np.random.default_rng(0), population.wiring
+    n_members, n_operators = len(population), len(population.operators)
+    operator = draw.integers(n_operators, size=(n_members, n))
+    # A constant at the right of the last operator, so that the kinds are in order.
+    constant = np.broadcast_to(np.arange(n) % 3 == 0, operator.shape)
+    if aligned:
+        operator[:] = np.sort(operator[0])
+        constant = operator == n_operators - 1
+    columns = [
+        np.append(np.arange(wiring.n_inputs), wiring.n_inputs + np.flatnonzero(present))
+        for present in wiring.present
+    ]
+    left, right = (np.stack([draw.choice(own, n) for own in columns]) for _ in range(2))
+    right = np.where(constant, CONSTANT, right)
+    if empty:
+        place = np.arange(n) + np.arange(n_members)[:, None]
+        operator[place % empty == 0] = EMPTY
+    return Nodes(
+        operator, left, right, normal(n_members, n), 0.5 + normal(n_members, n, seed=1).abs()
+    )
+
+
+def assert_columns(rows, population):
+    """Fail unless rows hold the columns that each member's network computes, else zeros."""
+    inputs = rows.columns[:, :3]
+    assert rows.columns.shape[1] == population.n_columns
+    for member, present in enumerate(population.wiring.present):
+        columns = rows.columns[member]
+        own = np.pad(present, (3, 0), constant_values=True)
+        expected = population.network(member).columns(inputs[member])
+        torch.testing.assert_close(columns[own], expected, **NEAR)
+        assert (columns[~own] == 0.0).all()
+
+
+# -- sums over blocks ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 def test_reduce_sums_over_all_rows_once(block_size):
-    rows = make_rows(block_size)
+    rows, _ = crowd(block_size=block_size)
     total, count = rows.reduce(
         lambda block: (
-            (block.columns * block.weight * block.target).sum(dim=1),
-            torch.tensor(block.columns.shape[1]),
+            (block.columns * block.weight[:, None] * block.target).sum(dim=2),
+            torch.tensor(block.columns.shape[2]),
         )
     )
+    expected = (rows.columns * rows.weight[:, None] * rows.target).sum(dim=2)
     # Partial sums are added in another order.
-    torch.testing.assert_close(
-        total, (rows.columns * rows.weight * rows.target).sum(dim=1), rtol=1e-12, atol=1e-12
-    )
-    assert count == 200
+    torch.testing.assert_close(total, expected, **NEAR)
+    assert count == 120
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
@@ -53,118 +96,205 @@ def test_reduce_hands_over_blocks_of_the_given_size(block_size):
     sizes = []
 
     def function(block):
-        assert block.columns.shape[1] == block.target.shape[1] == len(block.weight)
-        sizes.append(len(block.weight))
+        n = block.weight.shape[1]
+        assert block.columns.shape[2] == block.target.shape[2] == n
+        sizes.append(n)
         return (block.weight.sum(),)
 
-    make_rows(block_size).reduce(function)
-    assert sum(sizes) == 200
+    crowd(block_size=block_size)[0].reduce(function)
+    assert sum(sizes) == 120
     assert set(sizes[:-1]) <= {block_size}
     assert 0 < sizes[-1] <= block_size
 
 
 @pytest.mark.parametrize("block_size", [64, 100_000])
 def test_statistics_are_independent_of_block_size(block_size):
-    network = random_network()
-    rows, whole = make_rows(block_size, 500), make_rows(500, 500)
+    (rows, population), (whole, _) = (
+        crowd(n_samples=500, block_size=size) for size in (block_size, 500)
+    )
     # Sums of 500 terms of order one in another order: some ulps of the largest.
     gram, of_whole = measure_moments(rows).gram, measure_moments(whole).gram
-    torch.testing.assert_close(gram, of_whole, rtol=1e-12, atol=1e-12)
-    assert mean_loss(rows, network, SquaredError()) == pytest.approx(
-        mean_loss(whole, network, SquaredError()), rel=1e-12
+    torch.testing.assert_close(gram, of_whole, rtol=1e-12, atol=1e-11)
+    torch.testing.assert_close(
+        mean_loss(rows, population, SquaredError()),
+        mean_loss(whole, population, SquaredError()),
+        **NEAR,
     )
+
+
+def test_total_weight_is_the_sum_of_each_members_weights():
+    weight = torch.tensor([[0.5, 2.0, 0.25], [0.0, 0.0, 1.0]])
+    rows = MemoryRows(normal(2, 1, 3), normal(2, 1, 3), weight)
+    assert rows.total_weight.tolist() == [2.75, 1.0]
+
+
+# -- columns that follow the population ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @pytest.mark.parametrize("n_nodes", [0, 5, 40])
 def test_assigned_columns_are_those_of_the_network(n_nodes, block_size):
-    network = random_network(n_nodes=n_nodes)
-    rows = make_rows(block_size, network=network)
-    # Vectorised elementary functions may differ in the last bit from their scalar remainder loop.
-    torch.testing.assert_close(
-        rows.columns, network.columns(normal(3, 200)), rtol=1e-12, atol=1e-12
-    )
+    population = alone(random_network(n_nodes=n_nodes))
+    assert_columns(make_rows(block_size, population=population), population)
 
 
-@pytest.mark.parametrize("n_new", [1, 3, 30])
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+def test_assigned_columns_are_those_of_each_members_network(block_size):
+    assert_columns(*crowd(block_size=block_size))
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("n_new", [0, 1, 3, 30])
 @pytest.mark.parametrize("block_size", [64, 100_000])
-def test_grown_columns_are_those_of_the_grown_network(block_size, n_new):
-    network = random_network()
-    rows, nodes = make_rows(block_size), fresh_nodes(network, n_new)
-    before = rows.columns.clone()
-    rows.grow(network.grow(nodes), nodes)
-    assert torch.equal(rows.columns[:8], before)
-    # As above; a node is computed in a group there and in a run of its operator here.
-    torch.testing.assert_close(
-        rows.columns, network.grow(nodes).columns(normal(3, 200)), rtol=1e-12, atol=1e-12
-    )
+def test_grown_columns_are_those_of_the_grown_networks(block_size, n_new, aligned):
+    rows, population = crowd(block_size=block_size)
+    nodes = fresh_nodes(population, n_new, aligned=aligned, empty=3)
+    before, n_old = rows.columns.clone(), population.n_columns
+    grown = population.grow(nodes)
+    rows.grow(grown, nodes)
+    assert rows.holds(grown)
+    assert torch.equal(rows.columns[:, :n_old], before)
+    assert_columns(rows, grown)
 
 
-@pytest.mark.parametrize("gone", [[4], [1, 2, 3, 4], [0, 1, 2, 3, 4], []])
-def test_pruned_columns_are_those_that_were_kept(gone):
-    network, rows = random_network(), make_rows()
-    before = rows.columns.clone()
-    kept = np.setdiff1d(np.arange(5), gone)
-    rows.prune(network, kept)
-    assert torch.equal(rows.columns, before[np.concatenate([np.arange(3), 3 + kept])])
+def test_grown_column_is_zero_in_an_empty_place_where_the_others_operator_overflows():
+    # The members' nodes are computed in one call of the operator, on any column where empty.
+    cube = Operator("cube", lambda a, b: a * a * a + b, "{a}^3 + {b}")
+    population = alone(random_network(n_nodes=0, operators=(cube,))).take([0, 0])
+    # Finite and so are its squares, but not its cubes.
+    inputs = torch.stack([torch.ones(3, 20), torch.full((3, 20), 1e14)])
+    rows = MemoryRows(inputs, torch.ones(2, 1, 20), torch.ones(2, 20))
+    rows.assign(population)
+    operator, zero, one = np.array([[0], [EMPTY]]), np.zeros((2, 1), dtype=int), torch.ones(2, 1)
+    nodes = Nodes(operator, zero, zero, one, one)
+    rows.grow(population.grow(nodes), nodes)
+    assert rows.columns[0, 3].tolist() == [2.0] * 20
+    assert rows.columns[1, 3].tolist() == [0.0] * 20
 
 
-def test_columns_can_be_assigned_again_after_growing_and_pruning():
-    network, other = random_network(), random_network(7, n_nodes=25)
-    rows = make_rows()
-    nodes = fresh_nodes(network, 20)
-    rows.grow(network.grow(nodes), nodes)
-    rows.prune(network, np.arange(2))
+@pytest.mark.parametrize("block_size", [64, 100_000])
+def test_columns_of_slots_that_are_emptied_and_spared_are_those_of_the_networks(block_size):
+    rows, population = crowd(block_size=block_size)
+    for _ in range(3):
+        gone = population.wiring.leaves
+        gone[2] = False
+        fewer = population.without(gone)
+        rows.without(fewer, torch.from_numpy(gone))
+        assert rows.holds(fewer)
+        assert_columns(rows, fewer)
+        population, kept = fewer.compact()
+        rows.compact(population, torch.from_numpy(kept))
+        assert rows.holds(population)
+        assert_columns(rows, population)
+
+
+def test_columns_of_a_population_that_lost_every_node_are_the_inputs():
+    rows, population = crowd()
+    gone = population.wiring.present
+    population = population.without(gone)
+    rows.without(population, torch.from_numpy(gone))
+    population, kept = population.compact()
+    rows.compact(population, torch.from_numpy(kept))
+    assert torch.equal(rows.columns, normal(4, 3, 120))
+
+
+def test_columns_can_be_assigned_again_after_growing_and_sparing():
+    rows, population = crowd()
+    nodes = fresh_nodes(population, 20)
+    rows.grow(population.grow(nodes), nodes)
+    fewer, kept = population.compact()
+    rows.compact(fewer, torch.from_numpy(kept))
+    other = alone(random_network(7, n_nodes=25)).take([0] * 4)
     rows.assign(other)
-    torch.testing.assert_close(rows.columns, other.columns(normal(3, 200)), rtol=1e-12, atol=1e-12)
+    assert_columns(rows, other)
 
 
-def test_columns_are_computed_once_for_a_network():
-    network, rows = random_network(), make_rows()
-    rows.assign(network)
-    rows.columns[-1] = 7.0
+def test_taken_rows_are_those_of_the_members_without_nodes():
+    rows, population = crowd(block_size=64)
+    taken = rows.take(torch.tensor([2, 0]))
+    for name in ("target", "weight", "total_weight"):
+        assert torch.equal(getattr(taken, name), getattr(rows, name)[[2, 0]])
+    assert taken.block_size == 64
+    assert torch.equal(taken.columns, rows.columns[[2, 0], :3])
+    population = population.take([2, 0])
+    taken.assign(population)
+    assert_columns(taken, population)
+
+
+def test_columns_are_computed_once_for_a_population():
+    population = alone(random_network())
+    rows = make_rows(population=population)
+    rows.columns[:, -1] = 7.0
     # A head does not change columns, constants do.
-    rows.assign(replace(network, weight=network.weight + 1.0))
-    assert (rows.columns[-1] == 7.0).all()
-    rows.assign(replace(network, constants=network.constants.clone()))
-    assert not (rows.columns[-1] == 7.0).any()
+    rows.assign(replace(population, weight=population.weight + 1.0))
+    assert (rows.columns[:, -1] == 7.0).all()
+    rows.assign(replace(population, constants=population.constants.clone()))
+    assert not (rows.columns[:, -1] == 7.0).any()
 
 
 def test_rows_leave_the_inputs_they_were_given_alone():
-    inputs = normal(3, 20)
-    rows = MemoryRows(inputs, normal(1, 20), torch.ones(20, dtype=torch.float64))
+    inputs = normal(1, 3, 20)
+    rows = MemoryRows(inputs, normal(1, 1, 20), torch.ones(1, 20, dtype=torch.float64))
     rows.columns.fill_(0.0)
-    assert torch.equal(inputs, normal(3, 20))
+    assert torch.equal(inputs, normal(1, 3, 20))
 
 
-def test_total_weight_is_the_sum_of_weights():
-    rows = MemoryRows(normal(1, 3), normal(1, 3), torch.tensor([0.5, 2.0, 0.25]))
-    assert rows.total_weight == 2.75
+# -- columns of candidates -------------------------------------------------------------------------
 
 
 def test_node_columns_of_no_nodes_are_empty():
-    network = random_network()
-    columns = normal(8, 20)
-    assert node_columns(network, fresh_nodes(network, 0), columns).shape == (0, 20)
+    rows, population = crowd()
+    assert node_columns(population, fresh_nodes(population, 0), rows.columns).shape == (4, 0, 120)
 
 
-def test_node_columns_follow_the_order_of_the_nodes():
-    network = random_network()
-    columns, nodes = normal(8, 20), fresh_nodes(network, 12)
-    together = node_columns(network, nodes, columns)
-    one_by_one = [node_columns(network, nodes.take([k]), columns) for k in range(12)]
-    # The vectorised loop's remainder may round elementary functions differently.
-    torch.testing.assert_close(together, torch.cat(one_by_one), rtol=1e-13, atol=1e-13)
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("empty", [0, 3])
+def test_node_columns_follow_the_order_of_the_nodes(empty, aligned):
+    rows, population = crowd()
+    nodes = fresh_nodes(population, 12, aligned=aligned, empty=empty)
+    together = node_columns(population, nodes, rows.columns)
+    one_by_one = [
+        node_columns(population, nodes.take(np.full((4, 1), k)), rows.columns) for k in range(12)
+    ]
+    present = torch.from_numpy(nodes.operator != EMPTY)
+    torch.testing.assert_close(together[present], torch.cat(one_by_one, dim=1)[present], **NEAR)
+    assert present.any(dim=1).all()
+    assert present.all() == (empty == 0)
+
+
+# -- streams ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("block_size", [7, 64, 100_000])
 def test_streamed_rows_have_the_sums_of_rows_in_memory(block_size):
-    network = random_network()
-    rows = make_rows(block_size)
-    rows.assign(network)
-    inputs = rows.columns[: rows.n_inputs].clone()
-    streamed = StreamedRows(inputs, rows.target, rows.weight, network, block_size)
-    assert streamed.total_weight == rows.total_weight
+    _, population = crowd()
+    inputs, target, weight = normal(3, 120), normal(2, 120, seed=1), normal(120, seed=2).abs()
+    streamed = StreamedRows(inputs, target, weight, population, block_size)
+    rows = MemoryRows(
+        inputs.expand(4, -1, -1), target.expand(4, -1, -1), weight.expand(4, -1), block_size
+    )
+    rows.assign(population)
+    assert torch.equal(streamed.total_weight, rows.total_weight)
     found, expected = measure_moments(streamed), measure_moments(rows)
-    torch.testing.assert_close(found.gram, expected.gram, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found.cross, expected.cross, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.gram, expected.gram, **NEAR)
+    torch.testing.assert_close(found.cross, expected.cross, **NEAR)
+
+
+def test_single_precision_rows_hold_single_precision_columns():
+    rows, population = crowd()
+    half = MemoryRows(rows.columns[:, :3].float(), rows.target.float(), rows.weight.float())
+    half.assign(population)
+    nodes = fresh_nodes(population, 5)
+    rows.grow(population.grow(nodes), nodes)
+    half.grow(population.grow(nodes), nodes)
+    assert half.columns.dtype == torch.float32
+    # Seven digits, some of which a chain of nodes loses.
+    torch.testing.assert_close(half.columns.double(), rows.columns, rtol=1e-4, atol=1e-4)
+
+
+def test_singles_have_the_columns_of_the_crowd():
+    rows, population = crowd()
+    for member, single in enumerate(singles(rows, population)):
+        torch.testing.assert_close(
+            single.rows.columns[0], rows.columns[member, single.columns], **NEAR
+        )

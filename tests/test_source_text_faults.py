@@ -12,6 +12,7 @@ from builders import assert_same_network, normal, random_network
 from skevo import EvolvingLayer
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
+from skevo.core.population import EMPTY, Population
 from skevo.core.proposals import propose, propose_blindly, quantile_table
 from skevo.core.pruning import contribution_std, weakest_leaf
 from skevo.core.rows import MemoryRows
@@ -90,8 +91,10 @@ def test_blind_mutation_of_a_single_column_reads_it():
 def test_screened_candidates_read_column_zero():
     network = Network.linear(get_operators("mul"), 1, 1, dtype=torch.float64)
     table = quantile_table(normal(1, 50), torch.ones(50, dtype=torch.float64))
-    pool = propose(network, 10, table, torch.Generator().manual_seed(0))
-    assert (pool.left.tolist(), pool.right.tolist()) == ([0], [0])
+    generators = [torch.Generator().manual_seed(0)]
+    pool = propose(Population.of([network]), 10, table[None], generators, 0)
+    present = pool.operator != EMPTY
+    assert (pool.left[present].tolist(), pool.right[present].tolist()) == ([0], [0])
 
 
 # -- the leaf test: > instead of >=, and the sign of the index -------------------------------------
@@ -140,7 +143,8 @@ def test_node_that_is_read_is_never_the_weakest_leaf(scores):
     assert layer.leaf_nodes() == [2, 3]
     scores = torch.tensor(scores, dtype=torch.float64)
     assert printed_removal(scores, torch.tensor([1.0, 1.0, 0.0, 0.0])) in (0, 1)
-    assert weakest_leaf(layer.network, scores) == 3
+    leaves = layer.topology.leaves[None]
+    assert weakest_leaf(scores[None], leaves).tolist() == [[False, False, False, True]]
 
 
 def test_weakest_leaf_is_found_among_nodes_far_above_1000():
@@ -148,7 +152,8 @@ def test_weakest_leaf_is_found_among_nodes_far_above_1000():
     layer = layer_of([0, 1, 3, 4], [1, 2, 0, 0])
     scores = torch.tensor([5e4, 4e4, 9e4, 8e4], dtype=torch.float64)
     assert printed_removal(scores, torch.tensor([1.0, 1.0, 0.0, 0.0])) == 1
-    assert weakest_leaf(layer.network, scores) == 3
+    leaves = layer.topology.leaves[None]
+    assert weakest_leaf(scores[None], leaves).tolist() == [[False, False, False, True]]
 
 
 def test_evolve_never_prunes_a_node_that_is_read():
@@ -192,17 +197,20 @@ def test_pruning_takes_the_nodes_head_weight_not_an_inputs():
 
 
 def test_columns_in_memory_follow_the_same_shift():
-    network = random_network(n_nodes=6)
-    rows = MemoryRows(normal(3, 20), normal(1, 20), torch.ones(20, dtype=torch.float64))
-    rows.assign(network)
-    leaf = int(np.flatnonzero(network.topology.leaves)[0])
+    population = Population.of([random_network(n_nodes=6)])
+    rows = MemoryRows(*(normal(1, n, 20) for n in (3, 1)), torch.ones(1, 20, dtype=torch.float64))
+    rows.assign(population)
     before = rows.columns.clone()
-    rows.prune(network.prune([leaf]), np.setdiff1d(np.arange(6), [leaf]))
-    kept = [column for column in range(9) if column != 3 + leaf]
-    assert torch.equal(rows.columns, before[kept])
+    gone = weakest_leaf(normal(1, 6), population.wiring.leaves)
+    leaf = int(gone[0].argmax())
+    rows.without(population.without(gone), torch.from_numpy(gone))
+    pruned, kept = population.without(gone).compact()
+    rows.compact(pruned, torch.from_numpy(kept))
+    stayed = [column for column in range(9) if column != 3 + leaf]
+    assert torch.equal(rows.columns, before[:, stayed])
     # Computed anew, in other groups, up to the rounding of elementary functions.
     torch.testing.assert_close(
-        network.prune([leaf]).columns(normal(3, 20)), before[kept], rtol=1e-12, atol=1e-12
+        pruned.network(0).columns(before[0, :3]), before[0, stayed], rtol=1e-12, atol=1e-12
     )
 
 

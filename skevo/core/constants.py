@@ -23,52 +23,55 @@ from torch import Tensor
 from .heads import Curvature
 from .losses import Loss
 from .moments import augment
-from .network import Network
-from .rows import Block, RowSource
+from .population import Population
+from .rows import Block, RowSource, flatten, of_nodes, operands
 from .topology import CONSTANT, Index
 
-__all__ = ["constant_nodes", "constant_step"]
-
-
-def constant_nodes(network: Network) -> Index:
-    """Return the numbers of the nodes that read their constant."""
-    topology = network.topology
-    return np.flatnonzero((topology.left == CONSTANT) | (topology.right == CONSTANT))
+__all__ = ["constant_step"]
 
 
 def constant_step(
-    rows: RowSource, network: Network, loss: Loss, curvature: Curvature, damping: float
+    rows: RowSource, population: Population, loss: Loss, curvature: Curvature, damping: float
 ) -> Tensor:
-    """Return a Levenberg-Marquardt step on the constants, with the head eliminated.
+    """Return a Levenberg-Marquardt step on the constants, with the heads eliminated.
 
     Parameters
     ----------
     rows : RowSource
-        Holding the columns of the network.
-    network : Network
-        With its head fitted.
+        Holding the columns of the population.
+    population : Population
+        With its heads fitted.
     loss : Loss
     curvature : Curvature
-        At the head.
+        At the heads.
     damping : float
         Added to the diagonal, as a share of it.
 
     Returns
     -------
-    Tensor of shape (n_nodes,)
+    Tensor of shape (n_members, n_slots)
         Zero for nodes without a constant.
     """
-    nodes = torch.as_tensor(constant_nodes(network), device=network.weight.device)
+    read = population.wiring.constant_nodes
+    # Slots that hold a constant, side by side; some members have fewer.
+    order = np.argsort(~read, axis=1, kind="stable")[:, : read.sum(axis=1).max()]
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        output = network.output(block.columns)
-        jacobians = [_jacobian(network, weight, block.columns)[nodes] for weight in network.weight]
-        residual = loss.residual(output, block.target) * block.weight
-        weight = block.weight * loss.curvature(output)
-        present = augment(block.columns)
-        slopes = [j @ r for j, r in zip(jacobians, residual, strict=True)]
-        squares = [(j * weight) @ j.T for j in jacobians]
-        crosses = [(j * weight) @ present.T for j in jacobians]
+        output = population.output(block.columns)
+        jacobians = [
+            _jacobian(population, weight, block.columns, order)
+            for weight in population.weight.unbind(dim=1)
+        ]
+        residual = loss.residual(output, block.target) * block.weight[:, None]
+        weight = (block.weight * loss.curvature(output))[:, None]
+        present = augment(block.columns).mT
+        slopes = [
+            (j @ r[..., None])[..., 0]
+            for j, r in zip(jacobians, residual.unbind(dim=1), strict=True)
+        ]
+        weighted = [j * weight for j in jacobians]
+        squares = [w @ j.mT for w, j in zip(weighted, jacobians, strict=True)]
+        crosses = [w @ present for w in weighted]
         return (
             torch.stack(slopes).sum(dim=0).double(),
             torch.stack(squares).sum(dim=0).double(),
@@ -76,60 +79,84 @@ def constant_step(
         )
 
     gradient, squares, crosses = rows.reduce(function)
-    projected = crosses @ curvature.half.T
+    projected = crosses @ curvature.half.mT
     matrix = squares - (projected @ projected.mT).sum(dim=0)
-    diagonal = squares.diagonal()
+    diagonal = squares.diagonal(dim1=1, dim2=2)
     # Constants that change nothing get a unit diagonal and, their gradient being zero, no step.
     extra = torch.where(diagonal > 0, damping * diagonal, 1.0)
-    step = torch.linalg.solve(matrix + torch.diag(extra), gradient)
-    step = torch.where(torch.isfinite(step).all(), step, torch.zeros_like(step))
-    return torch.zeros_like(network.constants).index_copy(
-        0, nodes, step.to(network.constants.dtype)
+    step = torch.linalg.solve(matrix + torch.diag_embed(extra), gradient)
+    step = torch.where(torch.isfinite(step).all(dim=1, keepdim=True), step, 0.0)
+    at = torch.as_tensor(order, device=step.device)
+    return torch.zeros_like(population.constants).scatter(
+        1, at, step.to(population.constants.dtype)
     )
 
 
-def _jacobian(network: Network, weight: Tensor, columns: Tensor) -> Tensor:
-    """Return the derivative of an output with respect to each node's constant, row by row.
+def _jacobian(population: Population, weight: Tensor, columns: Tensor, order: Index) -> Tensor:
+    """Return the derivative of an output with respect to constants, row by row.
 
-    Reverse accumulation over the groups of nodes; a group that no constant acts on is skipped.
+    Reverse accumulation over the runs of nodes; nodes that no constant acts on are skipped.
 
     Parameters
     ----------
-    network : Network
-    weight : Tensor of shape (n_columns,)
-        Head of the output.
-    columns : Tensor of shape (n_columns, n_samples)
+    population : Population
+    weight : Tensor of shape (n_members, n_columns)
+        Heads of the output.
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+    order : ndarray of shape (n_members, n_constants)
+        Slots whose constants are asked for: first those that hold one, of each member.
 
     Returns
     -------
-    Tensor of shape (n_nodes, n_samples)
+    Tensor of shape (n_members, n_constants, n_samples)
         Zero where a node reads no constant.
     """
-    topology = network.topology
-    n_inputs = topology.n_inputs
-    touched = np.zeros(topology.n_columns, dtype=bool)
-    touched[n_inputs + topology.descendants(constant_nodes(network))] = True
-    adjoint = weight[:, None].expand_as(columns).clone()
-    result = torch.zeros_like(columns[n_inputs:])
-    for group in reversed(topology.groups):
-        active = group.nodes[touched[n_inputs + group.nodes]]
-        if not len(active):
-            continue
-        at = torch.as_tensor(active, device=columns.device)
-        slope = adjoint[n_inputs + at] / network.scale[at, None]
-        operands = []
-        for operand in (topology.left[active], topology.right[active]):
-            if operand[0] == CONSTANT:
-                operands.append(network.constants[at, None].expand_as(slope).clone())
-            else:
-                operands.append(columns[torch.as_tensor(operand, device=columns.device)])
+    wiring, device = population.wiring, columns.device
+    n_inputs, (n_members, n_columns, n_samples) = wiring.n_inputs, columns.shape
+    n_constants = order.shape[1]
+    place = np.zeros_like(wiring.operator)
+    np.put_along_axis(place, order, np.arange(n_constants)[None], axis=1)
+    touched = np.zeros((n_members, n_columns), dtype=bool)
+    touched[:, n_inputs:] = wiring.constant_nodes
+    plan = wiring.plan
+    for level in range(1, 1 + int(wiring.level.max(initial=0))):
+        reads = wiring.level == level
+        for side in (wiring.left, wiring.right):
+            # Operands that are constants read the last column, of this very level or empty.
+            own = np.take_along_axis(touched, side, axis=1) & (side != CONSTANT)
+            touched[:, n_inputs:] |= reads & own
+    active = plan.take(touched[plan.member, n_inputs + plan.slot])
+    table, step = flatten(columns)
+    factors = of_nodes(population.scale.reciprocal(), active)[:, None]
+    adjoint = weight.flatten()[:, None].repeat(1, n_samples)
+    result = columns.new_zeros(n_members * n_constants, n_samples)
+    own, left, right, asked = (
+        torch.as_tensor(active.member * n + place, device=device).split(active.sizes)
+        for n, place in (
+            (n_columns, n_inputs + active.slot),
+            (n_columns, active.left.clip(min=0)),
+            (n_columns, active.right.clip(min=0)),
+            (n_constants, place[active.member, active.slot]),
+        )
+    )
+    runs = zip(
+        active.operators,
+        operands(population.constants, active, table, step),
+        factors.split(active.sizes),
+        own,
+        zip(left, right, strict=True),
+        asked,
+        active.constant,
+        strict=True,
+    )
+    for code, sides, factor, at, places, constant, is_constant in reversed(list(runs)):
         with torch.enable_grad():
-            operands = [operand.requires_grad_() for operand in operands]
-            value = network.operators[group.operator](*operands)
-        slopes = torch.autograd.grad(value, operands, slope)
-        for operand, part in zip((topology.left, topology.right), slopes, strict=True):
-            if operand[active[0]] == CONSTANT:
-                result[at] = part
+            leaves = [side.clone().requires_grad_() for side in sides]
+            value = population.operators[code](*leaves)
+        slopes = torch.autograd.grad(value, leaves, adjoint[at] * factor)
+        for slope, place_of, own_constant in zip(slopes, places, is_constant, strict=True):
+            if own_constant:
+                result.index_copy_(0, constant, slope)
             else:
-                adjoint.index_add_(0, torch.as_tensor(operand[active], device=at.device), part)
-    return result
+                adjoint.index_add_(0, place_of, slope)
+    return result.view(n_members, n_constants, n_samples)

@@ -9,27 +9,24 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from .constants import constant_nodes, constant_step
+from .constants import constant_step
 from .grower import Grower, GrowerState
-from .heads import (
-    coefficients,
-    fit_head,
-    mean_loss,
-    quadratic_model,
-    with_coefficients,
-)
+from .heads import coefficients, fit_head, mean_loss, quadratic_model, with_coefficients
 from .losses import SquaredError
 from .moments import variances
 from .network import Network, Nodes
+from .population import EMPTY, Population
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
 from .ridge import choose_alpha
 from .rows import node_columns
-from .screening import pair_products, pick, screen
+from .screening import pick, screen
 from .statistics import weighted_deviation
+from .topology import CONSTANT
 
-__all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_network", "prune", "train"]
+__all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_networks", "prune", "train"]
 
 
 class Generation(NamedTuple):
@@ -90,7 +87,8 @@ class Evolution:
     stop_reason : str
         ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
     state : GrowerState or None
-        What it takes to go on from the last generation.
+        What it takes to go on from the last generation, the same object for all members that
+        ended together.
     """
 
     network: Network
@@ -103,115 +101,165 @@ class Evolution:
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
 
-Monitor = Callable[[int, Generation], None]
+Monitor = Callable[[int, int, Generation], None]
 
 
-def evolve_network(
+class _Course:
+    """The course of one member: its history, and where its best network is."""
+
+    def __init__(self, earlier: Evolution | None) -> None:
+        self.history = [] if earlier is None else list(earlier.history)
+        self._best: Network | None = None if earlier is None else earlier.network
+        self._among: tuple[Population, int] | None = None
+
+    def add(self, record: Generation, population: Population, place: int) -> None:
+        """Add a generation of the member that stands at a place of the population."""
+        self.history.append(record)
+        if _best_generation(self.history) == len(self.history) - 1:
+            self._among = population, place
+
+    def end(self, reason: str, state: GrowerState) -> Evolution:
+        """Return what the evolution gave."""
+        network = self._best
+        if self._among is not None:
+            population, place = self._among
+            network = population.network(place)
+        assert network is not None
+        best = _best_generation(self.history)
+        return Evolution(network, tuple(self.history), best, reason, state)
+
+
+def evolve_networks(
     grower: Grower,
     stopping: Stopping,
     monitor: Monitor | None = None,
-    earlier: Evolution | None = None,
-) -> Evolution:
-    """Grow a network: train, prune, evolve until it stops improving.
+    earlier: Sequence[Evolution] | None = None,
+) -> list[Evolution]:
+    """Grow networks: train, prune, evolve until they stop improving.
 
     Parameters
     ----------
     grower : Grower
-        The network to start from, with its rows.
+        The population to start from, with its rows.
     stopping : Stopping
     monitor : callable, default=None
-        Called as ``monitor(generation, record)`` after each generation.
-    earlier : Evolution, default=None
-        One to go on from, whose state the grower has taken over.
+        Called as ``monitor(member, generation, record)`` after each generation of each member.
+    earlier : sequence of Evolution, default=None
+        Those to go on from, whose state the grower has taken over.
 
     Returns
     -------
-    Evolution
-        With the network of the generation whose validation loss was lowest.
+    list of Evolution
+        Each with the network of the generation whose validation loss was lowest.
     """
     began = time.perf_counter()
-    history = list(earlier.history) if earlier else []
-    before = history[-1].seconds if history else 0.0
-    best = earlier.network if earlier else grower.network
-    while not (reason := _stop_reason(stopping, history, before)):
-        if history:
+    members = list(range(len(grower.population)))
+    courses = [_Course(earlier[member] if earlier else None) for member in members]
+    before = max(course.history[-1].seconds if course.history else 0.0 for course in courses)
+    found: dict[int, Evolution] = {}
+    while True:
+        reasons = [_stop_reason(stopping, courses[member].history, before) for member in members]
+        going = [place for place, reason in enumerate(reasons) if not reason]
+        if len(going) < len(members):
+            ended = [place for place, reason in enumerate(reasons) if reason]
+            state = grower.state if not going else grower.state.take(ended)
+            for place in ended:
+                member = members[place]
+                found[member] = courses[member].end(reasons[place], state)
+            if not going:
+                return [found[member] for member in range(len(courses))]
+            grower.take(going)
+            members = [members[place] for place in going]
+        if courses[members[0]].history:
             prune(grower)
             evolve(grower)
         train(grower)
-        history.append(_assess(grower, before + time.perf_counter() - began))
-        if _best_generation(history) == len(history) - 1:
-            best = grower.network
-        if monitor is not None:
-            monitor(len(history) - 1, history[-1])
-    return Evolution(best, tuple(history), _best_generation(history), reason, grower.state)
+        records = _assess(grower, before + time.perf_counter() - began)
+        for place, (member, record) in enumerate(zip(members, records, strict=True)):
+            course = courses[member]
+            course.add(record, grower.population, place)
+            if monitor is not None:
+                monitor(member, len(course.history) - 1, record)
 
 
 def train(grower: Grower) -> None:
-    """Fit head and constants to the training rows, with the topology as it is."""
+    """Fit heads and constants to the training rows, with the wiring as it is."""
     if grower.trainer is not None:
-        grower.revalue(
-            grower.trainer.epoch(grower.rows, grower.loss, grower.alpha, grower.generator)
+        trained = grower.trainer.epoch(
+            grower.rows, grower.loss, float(grower.alpha), grower.generators[0]
         )
+        grower.revalue(Population.of([trained]))
         grower.measure()
         return
     due = grower.age % grower.settings.refine_every == 0
     grower.age += 1
-    if grower.network is grower.settled:
-        return
-    _solve_head(grower)
-    solved = grower.network
+    _solve_heads(grower)
     if due:
-        if len(constant_nodes(grower.network)):
+        if grower.population.wiring.constant_nodes.any():
             _refine_constants(grower)
         if grower.settings.alpha is None and not grower.loss.known_scale:
             _choose_alpha(grower)
     grower.measure()
-    grower.settled = solved if due and grower.network is solved else None
 
 
 def prune(grower: Grower) -> None:
     """Remove leaves: those that are not worth their place, and the weakest if it is needed."""
-    settings, network = grower.settings, grower.network
-    full = network.n_nodes >= settings.max_nodes
+    settings, population = grower.settings, grower.population
+    full = population.wiring.n_nodes >= settings.max_nodes
     if settings.pruning == "std":
-        if full:
-            n_inputs = network.topology.n_inputs
-            deviation = variances(grower.moments.gram)[n_inputs:].sqrt()
-            node = weakest_leaf(network, contribution_std(network.weight[:, n_inputs:], deviation))
-            grower.remove([] if node is None else [node])
+        n_inputs = population.wiring.n_inputs
+        deviation = variances(grower.moments.gram)[:, n_inputs:].sqrt()
+        weight = population.weight[:, :, n_inputs:]
+        scores = torch.stack(
+            [contribution_std(*pair) for pair in zip(weight, deviation, strict=True)]
+        )
+        leaves = population.wiring.leaves & full[:, None]
+        gone = weakest_leaf(scores, leaves)
+        if gone.any():
+            grower.remove(gone)
         return
     threshold = settings.prune_below * grower.noise
-    elimination = eliminate(network, grower.curvature.inverse, threshold, n_forced=int(full))
-    if len(elimination.nodes):
-        grower.rehead(with_coefficients(network, elimination.coefficients))
-        grower.remove(elimination.nodes)
+    elimination = eliminate(population, grower.curvature.inverse, threshold, full.astype(np.int64))
+    if elimination.gone.any():
+        grower.rehead(with_coefficients(population, elimination.coefficients))
+        grower.remove(elimination.gone)
 
 
 def evolve(grower: Grower) -> None:
     """Add nodes with head weight zero: one at random, or the best of a screened pool."""
-    room = grower.settings.max_nodes - grower.network.n_nodes
-    if room <= 0:
+    room = grower.settings.max_nodes - grower.population.wiring.n_nodes
+    if not (room > 0).any():
         return
-    nodes = _mutate(grower) if grower.settings.n_candidates == 1 else _select(grower, room)
-    if len(nodes):
-        grower.grow(nodes)
+    nodes = _mutate(grower) if grower.settings.n_candidates == 1 else _select(grower)
+    nodes = replace(
+        nodes, operator=np.where(np.arange(len(nodes)) < room[:, None], nodes.operator, EMPTY)
+    )
+    used = (nodes.operator != EMPTY).any(axis=0)
+    if used.any():
+        grower.grow(nodes.split(int(used.sum()))[0])
 
 
-def _assess(grower: Grower, seconds: float) -> Generation:
-    """Measure the present network."""
+def _assess(grower: Grower, seconds: float) -> list[Generation]:
+    """Measure the present networks."""
     loss = grower.loss_value
     if grower.validation is not None:
-        validation_loss = mean_loss(grower.validation, grower.network, grower.loss)
+        validation_loss = mean_loss(grower.validation, grower.population, grower.loss)
     else:
         validation_loss = _criterion(grower, loss)
-    n_outputs = len(grower.network.bias)
-    loss, validation_loss = (
-        grower.loss.reported(value, n_outputs) for value in (loss, validation_loss)
-    )
-    return Generation(loss, validation_loss, grower.network.n_nodes, seconds)
+    n_outputs = grower.population.bias.shape[1]
+    n_nodes = grower.population.wiring.n_nodes.tolist()
+    return [
+        Generation(
+            grower.loss.reported(value, n_outputs),
+            grower.loss.reported(held, n_outputs),
+            n,
+            seconds,
+        )
+        for value, held, n in zip(loss.tolist(), validation_loss.tolist(), n_nodes, strict=True)
+    ]
 
 
-def _criterion(grower: Grower, loss: float) -> float:
+def _criterion(grower: Grower, loss: Tensor) -> Tensor:
     """Estimate the loss on new rows from that on the training rows.
 
     Generalised cross-validation for squared error; for other losses the optimism of a fit is added
@@ -223,14 +271,15 @@ def _criterion(grower: Grower, loss: float) -> float:
     .. [1] J. H. Friedman, "Multivariate adaptive regression splines", Annals of Statistics 19,
        1991, section 3.6.
     """
-    degrees = grower.curvature.degrees + 2.0 * grower.network.n_nodes
-    share = degrees / grower.searched.total_weight
+    n_nodes = torch.as_tensor(grower.population.wiring.n_nodes, device=loss.device)
+    share = (grower.curvature.degrees + 2.0 * n_nodes) / grower.searched.total_weight
     if not isinstance(grower.loss, SquaredError):
         # The outputs of a softmax are free up to a common term.
-        n_free = max(1, len(grower.network.bias) - 1) if grower.loss.known_scale else 1
+        n_outputs = grower.population.bias.shape[1]
+        n_free = max(1, n_outputs - 1) if grower.loss.known_scale else 1
         return loss + 2.0 * grower.noise * n_free * share
     # Where hardly a degree of freedom is left, the residual says nothing about new rows.
-    return loss / (1.0 - share) ** 2 if share < 0.9 else float("inf")
+    return torch.where(share < 0.9, loss / (1.0 - share).square(), torch.inf)
 
 
 def _best_generation(history: Sequence[Generation]) -> int:
@@ -258,78 +307,92 @@ def _stop_reason(stopping: Stopping, history: Sequence[Generation], before: floa
     return ""
 
 
-def _solve_head(grower: Grower) -> None:
-    grower.rehead(*fit_head(grower.rows, grower.network, grower.loss, grower.alpha, grower.moments))
+def _solve_heads(grower: Grower) -> None:
+    grower.rehead(
+        *fit_head(grower.rows, grower.population, grower.loss, grower.alpha, grower.moments)
+    )
 
 
 def _choose_alpha(grower: Grower) -> None:
-    """Choose the ridge penalty anew, and solve the head with it."""
-    alpha = choose_alpha(
+    """Choose the ridge penalties anew, and solve the heads with them."""
+    grower.alpha = choose_alpha(
         grower.curvature,
-        grower.network,
+        grower.population,
         variances(grower.moments.gram).sqrt(),
-        0.5 * grower.moments.squared_residual(coefficients(grower.network)),
+        0.5 * grower.moments.squared_residual(coefficients(grower.population)),
         grower.rows.total_weight,
     )
-    if alpha != grower.alpha:
-        grower.alpha = alpha
-        _solve_head(grower)
+    _solve_heads(grower)
 
 
 def _refine_constants(grower: Grower) -> None:
-    """Take a step on the constants if it lowers the objective; halve it if it does not."""
-    before, moments, curvature = grower.network, grower.moments, grower.curvature
-    value = grower.objective
-    step = constant_step(grower.rows, before, grower.loss, curvature, damping=1e-3)
-    for _ in range(3):
-        grower.revalue(replace(before, constants=before.constants + step))
-        _solve_head(grower)
-        if grower.objective < value:
+    """Take a step on the constants where it lowers the objective; halve it where it does not."""
+    value, before = grower.objective, grower.population.constants
+    step = constant_step(
+        grower.rows, grower.population, grower.loss, grower.curvature, damping=1e-3
+    )
+    size = (step != 0).any(dim=1).to(value)
+    for attempt in range(4):
+        # The fourth time those that have not succeeded stay where they were.
+        constants = before + size[:, None].to(step.dtype) * step
+        grower.revalue(replace(grower.population, constants=constants))
+        _solve_heads(grower)
+        worse = ~(grower.objective < value) & (size > 0)
+        if not worse.any():
             return
-        step = 0.5 * step
-    grower.revalue(before, moments, curvature)
+        size = torch.where(worse, 0.5 * size if attempt < 2 else 0.0, size)
 
 
 def _mutate(grower: Grower) -> Nodes:
-    """Draw one random node, as the source text does."""
-    network = grower.network
-    operator, left, right, constant = propose_blindly(
-        network.topology.n_columns, len(network.operators), grower.generator
+    """Draw one random node for each member, as the source text does."""
+    population, sketch = grower.population, grower.sketch
+    wiring = population.wiring
+    drawn = [
+        propose_blindly(wiring.n_inputs + n_nodes, len(population.operators), generator)
+        for n_nodes, generator in zip(wiring.n_nodes.tolist(), grower.generators, strict=True)
+    ]
+    operator, left, right, constant = (np.array(part)[:, None] for part in zip(*drawn, strict=True))
+    # Columns that are read, with empty slots among them.
+    columns = [
+        np.append(np.flatnonzero(present), CONSTANT)
+        for present in np.pad(wiring.present, ((0, 0), (wiring.n_inputs, 0)), constant_values=True)
+    ]
+    left, right = (
+        np.array([[own[int(side)] for own, side in zip(columns, sides[:, 0], strict=True)]]).T
+        for sides in (left, right)
     )
-    one = network.scale.new_ones(1)
-    node = Nodes(np.array([operator]), np.array([left]), np.array([right]), constant * one, one)
-    sketch = grower.sketch
-    column = node_columns(network, node, sketch.columns)
+    one = population.scale.new_ones(len(population), 1)
+    values = torch.as_tensor(constant, dtype=one.dtype, device=one.device)
+    nodes = Nodes(operator, left, right, values, one)
+    column = node_columns(population, nodes, sketch.columns)
     spread = weighted_deviation(column, sketch.weight)
-    if not bool(torch.isfinite(spread)):
-        return node.take([])
+    finite = torch.isfinite(spread)
     # A constant column's is rounding, not a scale.
-    return (
-        replace(node, scale=spread.to(network.scale))
-        if bool(spread > 1e-6 * column.abs().max())
-        else node
-    )
+    scale = torch.where(finite & (spread > 1e-6 * column.abs().amax(dim=2)), spread, 1.0)
+    operator = np.where(finite.numpy(force=True), operator, EMPTY)
+    return replace(nodes, operator=operator, scale=scale.to(one.dtype))
 
 
-def _select(grower: Grower, room: int) -> Nodes:
-    """Draw a pool, screen it on the sketch, and pick the best by all rows."""
-    settings, network, loss = grower.settings, grower.network, grower.loss
+def _select(grower: Grower) -> Nodes:
+    """Draw pools, screen them on the sketch, and pick the best by all rows."""
+    settings, population, loss = grower.settings, grower.population, grower.loss
     sketch, searched = grower.sketch, grower.searched
-    pool = propose(network, settings.n_candidates, grower.quantiles, grower.generator)
+    pool = propose(
+        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age
+    )
     alpha = grower.alpha_on(sketch)
-    if searched is sketch:
-        screened = screen(sketch, network, loss, alpha, grower.curvature, pool)
-        screened = screened.take(screened.best(settings.n_short))
-        screened = pair_products(sketch, network, loss, screened)
+    rough = population.to(dtype=sketch.columns.dtype)
+    if sketch.n_rows == searched.n_rows:
+        # The same rows, be it in single precision.
+        model = grower.curvature
     else:
-        rough = network.to(dtype=sketch.columns.dtype)
         model = quadratic_model(sketch, rough, loss, alpha, grower.moments_of(sketch))
-        screened = screen(sketch, rough, loss, alpha, model, pool)
-        pool = screened.nodes.take(screened.best(settings.n_short).numpy(force=True))
-        alpha = grower.alpha_on(searched)
-        screened = screen(searched, network, loss, alpha, grower.curvature, pool, pairs=True)
+    short = screen(sketch, rough, loss, alpha, model, pool).best(settings.n_short)
+    alpha = grower.alpha_on(searched)
+    screened = screen(searched, population, loss, alpha, grower.curvature, short, pairs=True)
     threshold = settings.grow_above * grower.noise
-    picked, gains = pick(screened, grower.curvature, min(2 * settings.n_new, room), threshold)
+    picked, gains = pick(screened, grower.curvature, 2 * settings.n_new, threshold)
     # More than a few at a time only if there can be no doubt about them.
-    n_sure = sum(gain > _SURE * threshold for gain in gains)
-    return screened.nodes.take(picked[: max(settings.n_new, n_sure)])
+    sure = (gains > _SURE * threshold[:, None]).numpy(force=True)
+    place = np.arange(picked.shape[1])
+    return screened.nodes.take(np.where((place < settings.n_new) | sure, picked, -1))

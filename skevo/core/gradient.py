@@ -45,6 +45,7 @@ class GradientTrainer:
         Parameters
         ----------
         rows : MemoryRows
+            Of one member.
         loss : Loss
         alpha : float
             Ridge penalty, in units of the summed loss.
@@ -52,16 +53,17 @@ class GradientTrainer:
             On the CPU.
         """
         layer, n_inputs = self.layer, self.layer.in_features
-        inputs = rows.columns[:n_inputs]
+        inputs, target, weights = rows.columns[0, :n_inputs], rows.target[0], rows.weight[0]
+        total_weight = float(rows.total_weight)
         order = torch.randperm(rows.n_rows, generator=generator).to(inputs.device)
-        decay = 0.5 * alpha / rows.total_weight
+        decay = 0.5 * alpha / total_weight
         with torch.enable_grad():
             for batch in order.split(self.batch_size):
                 output = layer(inputs[:, batch].T).T
-                weight = rows.weight[batch]
-                value = (loss.value(output, rows.target[:, batch]) * weight).sum()
+                weight = weights[batch]
+                value = (loss.value(output, target[:, batch]) * weight).sum()
                 # By the mean weight, not the batch's own: batches count by what weighs in them.
-                value = value * (rows.n_rows / (len(batch) * rows.total_weight))
+                value = value * (rows.n_rows / (len(batch) * total_weight))
                 value = value + decay * layer.weight.square().sum()
                 self.optimizer.zero_grad()
                 value.backward()

@@ -1,19 +1,20 @@
-"""The grower: a network that is being grown, with its rows and statistics.
+"""The grower: a population that is being grown, with its rows and statistics.
 
-`Network` is frozen; this is the mutable bookkeeping around it. The three steps of the method, in
+`Population` is frozen; this is the mutable bookkeeping around it. The three steps of the method, in
 `skevo.core.evolution`, read and change it through the methods here, which keep columns, statistics
-and optimizer in step with the network.
+and optimizer in step with the population.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .gradient import GradientTrainer
@@ -27,16 +28,18 @@ from .heads import (
 )
 from .losses import Loss, SquaredError
 from .moments import Moments, extend_moments, measure_moments
-from .network import Network, Nodes
+from .network import Nodes
+from .population import Population
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
-from .topology import Index
 
 __all__ = ["Grower", "GrowerState", "Settings"]
 
 # The penalty that is not given: for squared error, where the choice by cross-validation begins.
 _ALPHA = 3.0
 _ALPHA_LIKELIHOOD = 0.3
+# Empty slots are given up once there are so many slots per node of the largest member.
+_SPARE_SLOTS = 1.15
 # Quantiles are those of at least so many rows, if there are as many.
 _QUANTILE_ROWS = 512
 
@@ -72,7 +75,7 @@ class Settings:
     """
 
     solver: Literal["exact", "adam"] = "exact"
-    n_candidates: int = 500
+    n_candidates: int = 250
     max_nodes: int = 200
     alpha: float | None = None
     pruning: Literal["loss", "std"] = "loss"
@@ -91,40 +94,51 @@ class GrowerState:
 
     Attributes
     ----------
-    network : Network
+    population : Population
         Of the last generation, not of the best.
     moments : Moments
         Of the searched rows, as they were put together.
     curvature : Curvature
-    alpha, noise, loss_value : float
+    alpha, noise, loss_value : Tensor of shape (n_members,)
     age : int
-    settled : bool
-        Whether training left the network as it was.
-    generator : Tensor
-        State of the random generator.
+    generators : list of Tensor
+        States of the random generators.
     optimizer : dict or None
         State of the ``adam`` solver's optimizer.
     """
 
-    network: Network
+    population: Population
     moments: Moments
     curvature: Curvature
-    alpha: float
-    noise: float
-    loss_value: float
+    alpha: Tensor
+    noise: Tensor
+    loss_value: Tensor
     age: int
-    settled: bool
-    generator: Tensor
+    generators: list[Tensor]
     optimizer: dict[str, Any] | None
+
+    def take(self, members: Sequence[int]) -> GrowerState:
+        """Return the state of some of the members."""
+        at = torch.as_tensor(members, device=self.alpha.device)
+        return replace(
+            self,
+            population=self.population.take(members),
+            moments=self.moments.take(at),
+            curvature=self.curvature.take(at),
+            alpha=self.alpha[at],
+            noise=self.noise[at],
+            loss_value=self.loss_value[at],
+            generators=[self.generators[member] for member in members],
+        )
 
 
 class Grower:
-    """A network that is being grown on rows.
+    """A population that is being grown on rows.
 
     Parameters
     ----------
-    network : Network
-        To start from.
+    population : Population
+        To start from; with the ``adam`` solver, of one member.
     rows : MemoryRows
         Training rows.
     sketch : MemoryRows
@@ -133,68 +147,65 @@ class Grower:
         Rows that are held out.
     loss : Loss
     settings : Settings
-    generator : torch.Generator
-        On the CPU; the only source of randomness.
+    generators : sequence of torch.Generator
+        One for each member, on the CPU; the only source of randomness.
 
     Attributes
     ----------
-    network : Network
-    alpha : float
+    population : Population
+    alpha : Tensor of shape (n_members,)
         The ridge penalty as it stands.
     age : int
         Generations that were trained.
-    loss_value : float
+    loss_value : Tensor of shape (n_members,)
         Mean loss on the searched rows after the last training.
-    settled : Network or None
-        The last network that training left as it was.
     trainer : GradientTrainer or None
         What holds the optimizer of the ``adam`` solver.
     """
 
     def __init__(
         self,
-        network: Network,
+        population: Population,
         rows: MemoryRows,
         sketch: MemoryRows,
         validation: MemoryRows | None,
         loss: Loss,
         settings: Settings,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
     ) -> None:
-        self.network = network
+        self.population = population
         self.loss = loss
         self.settings = settings
-        self.generator = generator
+        self.generators = list(generators)
         self.age = 0
-        self.alpha = _first_alpha(loss, settings)
+        self.alpha = torch.full_like(rows.total_weight, _first_alpha(loss, settings))
         self.trainer = (
-            GradientTrainer(network, settings.learning_rate, settings.batch_size)
+            GradientTrainer(population.network(0), settings.learning_rate, settings.batch_size)
             if settings.solver == "adam"
             else None
         )
         self._rows, self._sketch, self._validation = rows, sketch, validation
         self._moments: dict[MemoryRows, Moments] = {}
         self._curvature: Curvature | None = None
-        self._quantiles = sketch.weight.new_empty(0, N_QUANTILES)
-        self.loss_value = float("nan")
-        self.settled: Network | None = None
-        self._noise: float | None = None
+        self._quantiles = sketch.weight.new_empty(len(population), 0, N_QUANTILES)
+        self.loss_value = torch.full_like(self.alpha, torch.nan)
+        self._noise: Tensor | None = None
 
     # -- rows ----------------------------------------------------------------------------------
 
     @property
     def rows(self) -> MemoryRows:
-        """Training rows; they hold the columns of the network where the exact solver needs them."""
+        """Training rows; they hold the columns of the nodes where the exact solver needs them."""
         return self._rows if self.trainer is not None else self._held(self._rows)
 
     @property
     def sketch(self) -> MemoryRows:
-        """Rows that candidates are screened on, with the columns of the network."""
+        """Rows that candidates are screened on, with the columns of the population."""
         return self._held(self._sketch)
 
     @property
     def searched(self) -> MemoryRows:
-        """Rows that pruning and evolving look at, with the columns of the network.
+        """Rows that pruning and evolving look at, with the columns of the population.
 
         All training rows with the exact solver, the sketch with the other one, which never sees
         all rows at once.
@@ -203,12 +214,12 @@ class Grower:
 
     @property
     def validation(self) -> MemoryRows | None:
-        """Rows that are held out, with the columns of the network."""
+        """Rows that are held out, with the columns of the population."""
         return None if self._validation is None else self._held(self._validation)
 
     def _held(self, rows: MemoryRows) -> MemoryRows:
-        """Return rows once they hold the columns of the network."""
-        rows.assign(self.network)
+        """Return rows once they hold the columns of the population."""
+        rows.assign(self.population)
         return rows
 
     # -- statistics ----------------------------------------------------------------------------
@@ -220,10 +231,14 @@ class Grower:
 
     @property
     def curvature(self) -> Curvature:
-        """Quadratic model of the objective at the present head, on the searched rows."""
+        """Quadratic model of the objective at the present heads, on the searched rows."""
         if self._curvature is None:
             self._curvature = quadratic_model(
-                self.searched, self.network, self.loss, self.alpha_on(self.searched), self.moments
+                self.searched,
+                self.population,
+                self.loss,
+                self.alpha_on(self.searched),
+                self.moments,
             )
         return self._curvature
 
@@ -235,149 +250,182 @@ class Grower:
 
     @property
     def quantiles(self) -> Tensor:
-        """Quantiles of the columns on the sketch, of shape (n_columns, n_quantiles)."""
-        n_known = len(self._quantiles)
-        if n_known < self.network.topology.n_columns:
+        """Quantiles of the columns on the sketch, of shape (n_members, n_columns, n_quantiles)."""
+        n_known = self._quantiles.shape[1]
+        if n_known < self.population.n_columns:
             some = slice(None)
             if self.sketch is not self.rows:
                 some = slice(None, None, max(1, self.sketch.n_rows // _QUANTILE_ROWS))
-            new = quantile_table(self.sketch.columns[n_known:, some], self.sketch.weight[some])
-            self._quantiles = torch.cat([self._quantiles, new])
+            new = self.sketch.columns[:, n_known:, some]
+            new = quantile_table(new, self.sketch.weight[:, some])
+            self._quantiles = torch.cat([self._quantiles, new], dim=1)
         return self._quantiles
 
     def measure(self) -> None:
-        """Update ``loss_value``, and with it ``noise``, for the network as it has been trained."""
+        """Update ``loss_value``, and with it ``noise``, as the population has been trained."""
         if isinstance(self.loss, SquaredError):
             self.loss_value = 0.5 * self._mean_square()
         else:
-            self.loss_value = mean_loss(self.searched, self.network, self.loss)
+            self.loss_value = mean_loss(self.searched, self.population, self.loss)
         self._noise = None
 
     @property
-    def noise(self) -> float:
-        """What a column of pure noise lowers the objective by, on average.
+    def noise(self) -> Tensor:
+        """What a column of pure noise lowers the objective by, on average, for each member.
 
         Half the variance of the residual, summed over outputs, or 1/2 for log-likelihoods.
         """
         if self._noise is None:
-            self._noise = 0.5
+            self._noise = torch.full_like(self.alpha, 0.5)
             if not self.loss.known_scale:
-                self._noise *= self._mean_square()
-                # What has been fitted away of the noise.
+                # Corrected by what has been fitted away of the noise.
                 spent = self.curvature.degrees / self.searched.total_weight
-                self._noise /= max(1.0 - spent, 0.1)
+                self._noise = 0.5 * self._mean_square() / (1.0 - spent).clamp(min=0.1)
         return self._noise
 
-    def _mean_square(self) -> float:
+    def _mean_square(self) -> Tensor:
         """Return the mean squared residual of the searched rows, summed over outputs."""
         if isinstance(self.loss, SquaredError):
-            summed = self.moments.squared_residual(coefficients(self.network))
+            summed = self.moments.squared_residual(coefficients(self.population))
             return summed / self.searched.total_weight
-        return mean_square_residual(self.searched, self.network, self.loss)
+        return mean_square_residual(self.searched, self.population, self.loss)
 
-    def alpha_on(self, rows: MemoryRows) -> float:
+    def alpha_on(self, rows: MemoryRows) -> Tensor:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
         return self.alpha * rows.total_weight / self.rows.total_weight
+
+    @property
+    def objective(self) -> Tensor:
+        """The penalised summed loss of the training rows."""
+        ridge = self.curvature.ridge
+        if not isinstance(self.loss, SquaredError):
+            return objective(self.rows, self.population, self.loss, ridge)
+        beta = coefficients(self.population)
+        penalised = (ridge[..., None] * beta.square()).sum(dim=(1, 2))
+        return 0.5 * (self.moments.squared_residual(beta) + penalised)
+
+    # -- changes -------------------------------------------------------------------------------
+
+    def rehead(self, population: Population, curvature: Curvature | None = None) -> None:
+        """Take over a population that differs in its heads only."""
+        self.population = population
+        self._curvature = curvature
+
+    def revalue(self, population: Population) -> None:
+        """Take over a population whose constants, or everything, differ."""
+        self.population = population
+        self._moments = {}
+        self._curvature = None
+        self._quantiles = self._quantiles[:, :0]
+
+    def _holding(self) -> list[MemoryRows]:
+        """Return the sources that hold the columns of the population at present."""
+        sources = dict.fromkeys([self._rows, self._sketch, self._validation])
+        return [rows for rows in sources if rows is not None and rows.holds(self.population)]
+
+    def grow(self, nodes: Nodes) -> None:
+        """Add nodes to the population."""
+        holding = self._holding()
+        self.population = self.population.grow(nodes)
+        for rows in holding:
+            rows.grow(self.population, nodes)
+        for rows, moments in self._moments.items():
+            self._moments[rows] = extend_moments(self._held(rows), moments)
+        self._curvature = None
+        if self.trainer is not None:
+            self.trainer.grow(self.population.network(0))
+
+    def remove(self, gone: NDArray[np.bool_]) -> None:
+        """Remove nodes from the population.
+
+        Parameters
+        ----------
+        gone : ndarray of shape (n_members, n_slots), bool
+        """
+        wiring, holding = self.population.wiring, self._holding()
+        if self.trainer is not None:
+            kept = torch.as_tensor(np.flatnonzero(~gone[0, wiring.present[0]]))
+        self.population = self.population.without(gone)
+        emptied = torch.as_tensor(gone, device=self.alpha.device)
+        for rows in holding:
+            rows.without(self.population, emptied)
+        columns = torch.cat([emptied.new_zeros(len(gone), wiring.n_inputs), emptied], dim=1)
+        for rows, moments in self._moments.items():
+            self._moments[rows] = moments.without(columns)
+        self._curvature = None
+        self._compact()
+        if self.trainer is not None:
+            self.trainer.prune(self.population.network(0), kept)
+
+    def _compact(self) -> None:
+        """Give up empty slots, once there are many."""
+        n_nodes, n_slots = self.population.wiring.n_nodes.max(), self.population.scale.shape[1]
+        if n_slots <= _SPARE_SLOTS * n_nodes + 1:
+            return
+        holding, quantiles = self._holding(), self.quantiles
+        self.population, slots = self.population.compact()
+        kept = torch.as_tensor(slots, device=self.alpha.device)
+        for rows in holding:
+            rows.compact(self.population, kept)
+        n_inputs = self.population.wiring.n_inputs
+        inputs = torch.arange(n_inputs, device=kept.device).expand(len(kept), -1)
+        columns = torch.cat([inputs, torch.where(kept < 0, -1, n_inputs + kept)], dim=1)
+        for rows, moments in self._moments.items():
+            self._moments[rows] = moments.compact(columns)
+        at = columns.clamp(min=0)[..., None].expand(-1, -1, N_QUANTILES)
+        self._quantiles = quantiles.gather(1, at)
+
+    # -- members -------------------------------------------------------------------------------
+
+    def take(self, members: Sequence[int]) -> None:
+        """Go on with some of the members only."""
+        at = torch.as_tensor(members, device=self.alpha.device)
+        state, is_sketch = self.state.take(members), self._sketch is self._rows
+        self._rows = self._rows.take(at)
+        self._sketch = self._rows if is_sketch else self._sketch.take(at)
+        self._validation = None if self._validation is None else self._validation.take(at)
+        self.population = state.population
+        self.generators = [self.generators[member] for member in members]
+        self._quantiles = self._quantiles[at]
+        self._take_over(state)
 
     @property
     def state(self) -> GrowerState:
         """What it takes to go on from here."""
         return GrowerState(
-            self.network,
+            self.population,
             self.moments,
             self.curvature,
             self.alpha,
             self.noise,
             self.loss_value,
             self.age,
-            self.network is self.settled,
-            self.generator.get_state(),
+            [generator.get_state() for generator in self.generators],
             None if self.trainer is None else deepcopy(self.trainer.optimizer.state_dict()),
         )
 
-    @property
-    def objective(self) -> float:
-        """The penalised summed loss of the training rows."""
-        ridge = self.curvature.ridge
-        if not isinstance(self.loss, SquaredError):
-            return objective(self.rows, self.network, self.loss, ridge)
-        beta = coefficients(self.network)
-        penalised = float((ridge[:, None] * beta.square()).sum())
-        return 0.5 * (self.moments.squared_residual(beta) + penalised)
-
-    # -- changes -------------------------------------------------------------------------------
-
-    def rehead(self, network: Network, curvature: Curvature | None = None) -> None:
-        """Take over a network that differs in its head only."""
-        self.network = network
-        self._curvature = curvature
-
-    def revalue(
-        self,
-        network: Network,
-        moments: Moments | None = None,
-        curvature: Curvature | None = None,
-    ) -> None:
-        """Take over a network whose constants, or everything, differ.
-
-        Columns and statistics that are not given are computed anew when they are asked for.
-        """
-        self.network = network
-        self._moments = {} if moments is None else {self.searched: moments}
-        self._curvature = curvature
-        self._quantiles = self._quantiles[:0]
-
     def resume(self, state: GrowerState) -> None:
-        """Go on where another grower stopped; this one has to start from that one's network.
+        """Go on where another grower stopped; this one has to start from its population.
 
         On the same rows the statistics are taken over, so that nothing tells the two apart; on
         other rows they are computed anew.
         """
-        self.alpha, self.age = state.alpha, state.age
-        self.settled = self.network if state.settled else None
-        self.generator.set_state(state.generator)
+        for generator, before in zip(self.generators, state.generators, strict=True):
+            generator.set_state(before)
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         gram = self.moments.gram
         if torch.allclose(gram, state.moments.gram.to(gram), rtol=1e-9, atol=0.0):
-            self._moments[self.searched], self._curvature = state.moments, state.curvature
-            self._noise, self.loss_value = state.noise, state.loss_value
+            self._take_over(state)
         else:
+            self.alpha, self.age = state.alpha, state.age
             self.measure()
 
-    def _holding(self) -> list[MemoryRows]:
-        """Return the sources that hold the columns of the network at present."""
-        sources = dict.fromkeys([self._rows, self._sketch, self._validation])
-        return [rows for rows in sources if rows is not None and rows.holds(self.network)]
-
-    def grow(self, nodes: Nodes) -> None:
-        """Add nodes to the network."""
-        holding = self._holding()
-        self.network = grown = self.network.grow(nodes)
-        for source in holding:
-            source.grow(grown, nodes)
-        for rows, moments in self._moments.items():
-            self._moments[rows] = extend_moments(self._held(rows), moments)
-        self._curvature = None
-        if self.trainer is not None:
-            self.trainer.grow(grown)
-
-    def remove(self, nodes: Sequence[int] | Index) -> None:
-        """Remove nodes from the network."""
-        n_nodes, n_inputs = self.network.n_nodes, self.network.topology.n_inputs
-        kept = np.setdiff1d(np.arange(n_nodes), nodes)
-        holding = self._holding()
-        self.network = self.network.prune(nodes)
-        for source in holding:
-            source.prune(self.network, kept)
-        columns = np.concatenate([np.arange(n_inputs), n_inputs + kept])
-        for rows, moments in self._moments.items():
-            self._moments[rows] = moments.take(columns)
-        known = columns[columns < len(self._quantiles)]
-        self._quantiles = self._quantiles[torch.as_tensor(known, device=self._quantiles.device)]
-        self._curvature = None
-        if self.trainer is not None:
-            self.trainer.prune(self.network, torch.as_tensor(kept))
+    def _take_over(self, state: GrowerState) -> None:
+        """Make alpha, age and statistics those of a state on the same rows."""
+        self.alpha, self.age = state.alpha, state.age
+        self._moments, self._curvature = {self.searched: state.moments}, state.curvature
+        self._noise, self.loss_value = state.noise, state.loss_value
 
 
 def _first_alpha(loss: Loss, settings: Settings) -> float:

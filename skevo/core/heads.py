@@ -1,24 +1,25 @@
-r"""Heads: the linear output, solved exactly.
+r"""Heads: the linear outputs, solved exactly.
 
-The head minimises
+The head of each member minimises
 
 .. math:: F(W, b) = \sum_i w_i \ell(W c_i + b, y_i)
           + \frac{\alpha}{2} \sum_j \mathrm{var}(c_j) \lVert W_{\cdot j} \rVert^2,
 
 ridge on standardised columns. Everything is in terms of augmented columns :math:`[1, c]`: the first
-coordinate is the intercept, which is not penalised.
+coordinate is the intercept, which is not penalised. The members of a population are solved side by
+side: they are the leading dimension of all that follows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from .losses import Loss, SquaredError
 from .moments import Moments, augment, measure_moments, variances
-from .network import Network
+from .population import Population
 from .rows import Block, RowSource
 
 __all__ = [
@@ -36,21 +37,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Curvature:
-    r"""The quadratic model of the objective at the head, in augmented columns.
+    r"""The quadratic model of the objective at the heads, in augmented columns.
 
     Attributes
     ----------
-    matrix : Tensor of shape (n_columns + 1, n_columns + 1)
+    matrix : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
         :math:`M = \sum_i w_i h_i [1, c_i][1, c_i]' + P`, with the penalty on its diagonal.
-    inverse : Tensor of shape (n_columns + 1, n_columns + 1)
+    inverse : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
         Its (pseudo-)inverse.
-    half : Tensor of shape (n_columns + 1, n_columns + 1)
-        ``half.T @ half`` is the inverse.
-    gradient : Tensor of shape (n_columns + 1, n_outputs)
+    half : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
+        ``half.mT @ half`` is the inverse.
+    gradient : Tensor of shape (n_members, n_columns + 1, n_outputs)
         :math:`\sum_i w_i [1, c_i] r_i' - P [b, W]'`; zero where the head is optimal.
-    ridge : Tensor of shape (n_columns + 1,)
+    ridge : Tensor of shape (n_members, n_columns + 1)
         Diagonal of the penalty P.
-    degrees : float
+    degrees : Tensor of shape (n_members,)
         Effective degrees of freedom of the head, trace of the inverse times the unpenalised part.
     """
 
@@ -59,14 +60,18 @@ class Curvature:
     half: Tensor
     gradient: Tensor
     ridge: Tensor
-    degrees: float
+    degrees: Tensor
 
     def with_gradient(self, gradient: Tensor) -> Curvature:
         """Return the model with another gradient."""
         return replace(self, gradient=gradient)
 
+    def take(self, members: Tensor) -> Curvature:
+        """Return the model of some of the members."""
+        return Curvature(*(getattr(self, field.name)[members] for field in fields(self)))
 
-def penalty(gram: Tensor, alpha: float) -> Tensor:
+
+def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
     """Return the diagonal of the ridge penalty on the augmented columns.
 
     Constant columns get one that sends their weights to zero: they are the intercept's business,
@@ -74,60 +79,60 @@ def penalty(gram: Tensor, alpha: float) -> Tensor:
 
     Parameters
     ----------
-    gram : Tensor of shape (n_columns + 1, n_columns + 1)
+    gram : Tensor of shape (..., n_columns + 1, n_columns + 1)
         See `Moments`.
-    alpha : float
+    alpha : Tensor of shape (...)
 
     Returns
     -------
-    Tensor of shape (n_columns + 1,)
+    Tensor of shape (..., n_columns + 1)
     """
     variance = variances(gram)
-    of_columns = torch.where(variance > 0, alpha * variance, gram[0, 0])
-    return torch.cat([variance.new_zeros(1), of_columns])
+    of_columns = torch.where(variance > 0, alpha[..., None] * variance, gram[..., :1, 0])
+    return torch.cat([torch.zeros_like(gram[..., :1, 0]), of_columns], dim=-1)
 
 
-def mean_loss(rows: RowSource, network: Network, loss: Loss) -> float:
-    """Return the weighted mean loss of a network whose columns the rows hold."""
-
-    def function(block: Block) -> tuple[Tensor]:
-        value = loss.value(network.output(block.columns), block.target)
-        return ((value * block.weight).sum().double(),)
-
-    return float(rows.reduce(function)[0]) / rows.total_weight
-
-
-def mean_square_residual(rows: RowSource, network: Network, loss: Loss) -> float:
-    """Return the weighted mean of the squared residual, summed over outputs."""
+def mean_loss(rows: RowSource, population: Population, loss: Loss) -> Tensor:
+    """Return each member's weighted mean loss; the rows hold the columns of the population."""
 
     def function(block: Block) -> tuple[Tensor]:
-        residual = loss.residual(network.output(block.columns), block.target)
-        return ((residual.square() @ block.weight).sum().double(),)
+        value = loss.value(population.output(block.columns), block.target)
+        return ((value * block.weight).sum(dim=-1).double(),)
 
-    return float(rows.reduce(function)[0]) / rows.total_weight
-
-
-def coefficients(network: Network) -> Tensor:
-    """Return ``[b, W]'`` in float64, of shape (n_columns + 1, n_outputs)."""
-    return torch.cat([network.bias[:, None], network.weight], dim=1).T.double()
+    return rows.reduce(function)[0] / rows.total_weight
 
 
-def with_coefficients(network: Network, beta: Tensor) -> Network:
-    """Return the network with the head ``beta`` of shape (n_columns + 1, n_outputs)."""
-    beta = beta.to(network.weight.dtype)
-    return replace(network, weight=beta[1:].T.contiguous(), bias=beta[0].contiguous())
+def mean_square_residual(rows: RowSource, population: Population, loss: Loss) -> Tensor:
+    """Return each member's weighted mean of the squared residual, summed over outputs."""
+
+    def function(block: Block) -> tuple[Tensor]:
+        residual = loss.residual(population.output(block.columns), block.target)
+        return ((residual.square().sum(dim=-2) * block.weight).sum(dim=-1).double(),)
+
+    return rows.reduce(function)[0] / rows.total_weight
+
+
+def coefficients(population: Population) -> Tensor:
+    """Return ``[b, W]'`` in float64, of shape (n_members, n_columns + 1, n_outputs)."""
+    return torch.cat([population.bias[..., None], population.weight], dim=-1).mT.double()
+
+
+def with_coefficients(population: Population, beta: Tensor) -> Population:
+    """Return the population with the heads ``beta``, of the shape of `coefficients`."""
+    beta = beta.to(population.weight.dtype)
+    return replace(population, weight=beta[:, 1:].mT.contiguous(), bias=beta[:, 0].contiguous())
 
 
 def fit_head(
     rows: RowSource,
-    network: Network,
+    population: Population,
     loss: Loss,
-    alpha: float,
+    alpha: Tensor,
     moments: Moments,
     *,
     n_steps: int = 15,
-) -> tuple[Network, Curvature]:
-    """Minimise the objective over the head, starting from the present one.
+) -> tuple[Population, Curvature]:
+    """Minimise the objective over the heads, starting from the present ones.
 
     Squared error is solved from the moments, without a look at the rows. Losses with a bound on
     their curvature take accelerated steps on one factorisation (Nesterov's, restarted when the
@@ -136,10 +141,10 @@ def fit_head(
     Parameters
     ----------
     rows : RowSource
-        Holding the columns of the network.
-    network : Network
+        Holding the columns of the population.
+    population : Population
     loss : Loss
-    alpha : float
+    alpha : Tensor of shape (n_members,)
         Ridge penalty.
     moments : Moments
         Of the rows.
@@ -148,130 +153,157 @@ def fit_head(
 
     Returns
     -------
-    network : Network
+    population : Population
     curvature : Curvature
-        At the returned head.
+        At the returned heads.
     """
-    gram = moments.gram
-    ridge = penalty(gram, alpha)
+    ridge = penalty(moments.gram, alpha)
     if loss.bound is None:
-        return _newton(rows, network, loss, ridge, n_steps)
-    fixed = _factorise(loss.bound * gram, ridge, network.weight.dtype)
+        return _newton(rows, population, loss, ridge, n_steps)
+    fixed = _factorise(loss.bound * moments.gram, ridge, population.weight.dtype)
     if isinstance(loss, SquaredError):
         beta = fixed.inverse @ moments.cross
         # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
         beta = beta + fixed.inverse @ moments.gradient(beta, ridge)
-        return with_coefficients(network, beta), fixed.with_gradient(torch.zeros_like(beta))
-    beta = ahead = coefficients(network)
-    momentum = 1.0
-    value = float("inf")
+        return with_coefficients(population, beta), fixed.with_gradient(torch.zeros_like(beta))
+    return _accelerate(rows, population, loss, fixed, n_steps)
+
+
+def _accelerate(
+    rows: RowSource, population: Population, loss: Loss, fixed: Curvature, n_steps: int
+) -> tuple[Population, Curvature]:
+    """Take accelerated steps in a fixed metric until the expected gain is negligible."""
+    beta = ahead = coefficients(population)
+    momentum = torch.ones_like(fixed.degrees)
+    value = torch.full_like(momentum, torch.inf)
+    active = torch.ones_like(momentum, dtype=torch.bool)
     for _ in range(n_steps):
-        current, gradient = _evaluate(rows, with_coefficients(network, ahead), loss, ridge)
-        if current > value:
-            # The momentum overshot: start again from the last point, with a plain step.
-            ahead, momentum, value = beta, 1.0, float("inf")
-            continue
+        trial = with_coefficients(population, ahead)
+        current, gradient = _evaluate(rows, trial, loss, fixed.ridge)
         move = fixed.inverse @ gradient
-        settled = 0.5 * float((gradient * move).sum()) <= 1e-7 * abs(current)
-        new = ahead + move
-        faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum * momentum) ** 0.5)
-        ahead = new + ((momentum - 1.0) / faster) * (new - beta)
-        beta, momentum, value = new, faster, current
-        if settled:
+        settled = _expected(gradient, move) <= 1e-7 * current.abs()
+        faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum.square()).sqrt())
+        # Where the momentum overshot, start again from the last point, with a plain step.
+        onward = active & (current <= value)
+        new = torch.where(_wide(onward), ahead + move, beta)
+        ahead = new + _wide(torch.where(onward, (momentum - 1.0) / faster, 0.0)) * (new - beta)
+        momentum = torch.where(onward, faster, 1.0)
+        value = torch.where(onward, current, torch.inf)
+        beta = new
+        active = active & ~(onward & settled)
+        if not active.any():
             break
-    network = with_coefficients(network, beta)
-    return network, fixed.with_gradient(_evaluate(rows, network, loss, ridge)[1])
+    population = with_coefficients(population, beta)
+    return population, fixed.with_gradient(_evaluate(rows, population, loss, fixed.ridge)[1])
 
 
 def _newton(
-    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, n_steps: int
-) -> tuple[Network, Curvature]:
+    rows: RowSource, population: Population, loss: Loss, ridge: Tensor, n_steps: int
+) -> tuple[Population, Curvature]:
     """Take damped Newton steps until the expected gain is negligible."""
-    beta = coefficients(network)
-    current, gradient = _evaluate(rows, network, loss, ridge)
+    beta = coefficients(population)
+    current, gradient = _evaluate(rows, population, loss, ridge)
+    active = torch.ones_like(current, dtype=torch.bool)
     for _ in range(n_steps):
-        model = _model(rows, network, loss, ridge, gradient)
+        model = _model(rows, population, loss, ridge, gradient)
         move = model.inverse @ gradient
-        expected = 0.5 * float((gradient * move).sum())
-        if expected <= 1e-6 * current:
-            return network, model
-        size = 1.0
+        expected = _expected(gradient, move)
+        active = active & (expected > 1e-6 * current)
+        if not active.any():
+            return population, model
+        size = active.double()
         for _ in range(12):
-            trial = with_coefficients(network, beta + size * move)
+            trial = with_coefficients(population, beta + _wide(size) * move)
             value, slope = _evaluate(rows, trial, loss, ridge)
-            if value < current - 1e-4 * size * expected:
+            waiting = active & ~(value < current - 1e-4 * size * expected)
+            if not waiting.any():
                 break
-            size *= 0.5
-        else:
-            return network, model
-        network, beta, current, gradient = trial, coefficients(trial), value, slope
-    return network, _model(rows, network, loss, ridge, gradient)
+            size = torch.where(waiting, 0.5 * size, size)
+        # A member for which no step helps is done; its head stays.
+        active = active & ~waiting
+        beta = torch.where(_wide(active), coefficients(trial), beta)
+        population = with_coefficients(population, beta)
+        current = torch.where(active, value, current)
+        gradient = torch.where(_wide(active), slope, gradient)
+    return population, _model(rows, population, loss, ridge, gradient)
+
+
+def _expected(gradient: Tensor, move: Tensor) -> Tensor:
+    """Return by how much the quadratic model falls with the Newton step."""
+    return 0.5 * (gradient * move).sum(dim=(-2, -1))
+
+
+def _wide(of_members: Tensor) -> Tensor:
+    """Return a value per member in the shape that goes with matrices."""
+    return of_members[..., None, None]
 
 
 def quadratic_model(
     rows: RowSource,
-    network: Network,
+    population: Population,
     loss: Loss,
-    alpha: float,
+    alpha: Tensor,
     moments: Moments | None = None,
 ) -> Curvature:
-    """Compute the quadratic model of the objective at the network's head.
+    """Compute the quadratic model of the objective at the heads.
 
     Parameters
     ----------
     rows : RowSource
-        Holding the columns of the network.
-    network : Network
+        Holding the columns of the population.
+    population : Population
     loss : Loss
-    alpha : float
+    alpha : Tensor of shape (n_members,)
         Ridge penalty on these rows.
     moments : Moments, default=None
         Of the rows; measured if None.
     """
     moments = measure_moments(rows) if moments is None else moments
-    ridge, dtype = penalty(moments.gram, alpha), network.weight.dtype
+    ridge, dtype = penalty(moments.gram, alpha), population.weight.dtype
     if isinstance(loss, SquaredError):
-        gradient = moments.gradient(coefficients(network), ridge)
+        gradient = moments.gradient(coefficients(population), ridge)
         return _factorise(moments.gram, ridge, dtype).with_gradient(gradient)
-    gradient = _evaluate(rows, network, loss, ridge)[1]
+    gradient = _evaluate(rows, population, loss, ridge)[1]
     if loss.bound is not None:
         return _factorise(loss.bound * moments.gram, ridge, dtype).with_gradient(gradient)
-    return _model(rows, network, loss, ridge, gradient)
+    return _model(rows, population, loss, ridge, gradient)
 
 
-def objective(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> float:
-    """Return the penalised summed loss."""
-    return _evaluate(rows, network, loss, ridge)[0]
+def objective(rows: RowSource, population: Population, loss: Loss, ridge: Tensor) -> Tensor:
+    """Return each member's penalised summed loss."""
+    return _evaluate(rows, population, loss, ridge)[0]
 
 
 def _model(
-    rows: RowSource, network: Network, loss: Loss, ridge: Tensor, gradient: Tensor
+    rows: RowSource, population: Population, loss: Loss, ridge: Tensor, gradient: Tensor
 ) -> Curvature:
     """Return the quadratic model of a loss whose curvature depends on the row."""
 
     def function(block: Block) -> tuple[Tensor]:
         columns = augment(block.columns)
-        weight = block.weight * loss.curvature(network.output(block.columns))
-        return (((columns * weight) @ columns.T).double(),)
+        weight = block.weight * loss.curvature(population.output(block.columns))
+        return (((columns * weight[:, None]) @ columns.mT).double(),)
 
     matrix = rows.reduce(function)[0]
-    return _factorise(matrix, ridge, network.weight.dtype).with_gradient(gradient)
+    return _factorise(matrix, ridge, population.weight.dtype).with_gradient(gradient)
 
 
-def _evaluate(rows: RowSource, network: Network, loss: Loss, ridge: Tensor) -> tuple[float, Tensor]:
-    """Return the objective and its negative gradient, of shape (n_columns + 1, n_outputs)."""
+def _evaluate(
+    rows: RowSource, population: Population, loss: Loss, ridge: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return objectives, and negative gradients of shape (n_members, n_columns + 1, n_outputs)."""
 
     def function(block: Block) -> tuple[Tensor, Tensor]:
-        output = network.output(block.columns)
-        residual = loss.residual(output, block.target) * block.weight
-        slope = torch.cat([residual.sum(dim=1)[None], block.columns @ residual.T])
-        value = (loss.value(output, block.target) * block.weight).sum()
+        output = population.output(block.columns)
+        residual = loss.residual(output, block.target) * block.weight[:, None]
+        slope = torch.cat([residual.sum(dim=2)[:, None], block.columns @ residual.mT], dim=1)
+        value = (loss.value(output, block.target) * block.weight).sum(dim=1)
         return value.double(), slope.double()
 
     value, slope = rows.reduce(function)
-    beta = coefficients(network)
-    objective = float(value) + 0.5 * float((ridge[:, None] * beta.square()).sum())
-    return objective, slope - ridge[:, None] * beta
+    beta = coefficients(population)
+    pull = ridge[..., None] * beta
+    return value + 0.5 * (pull * beta).sum(dim=(1, 2)), slope - pull
 
 
 def _factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvature:
@@ -280,21 +312,24 @@ def _factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvat
     Products of single-precision columns are off by their rounding, which is added to the diagonal.
     """
     rounding = 1e-6 if dtype == torch.float32 else 0.0
-    matrix = unpenalised + torch.diag(ridge)
+    matrix = unpenalised + torch.diag_embed(ridge)
     # Unit diagonal: columns of any scale, and exact zeros for constant columns' rows.
-    diagonal = matrix.diagonal()
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
-    scaled = matrix * unit[:, None] * unit
-    scaled.diagonal().add_(rounding)
+    scaled = matrix * unit[..., None] * unit[..., None, :]
+    scaled.diagonal(dim1=-2, dim2=-1).add_(rounding)
     factor, failed = torch.linalg.cholesky_ex(scaled)
-    if int(failed) or (not rounding and float(factor.diagonal().min()) < 1e-5):
-        values, vectors = torch.linalg.eigh(scaled)
-        keep = values > 1e-10 * values[-1]
+    singular = failed > 0
+    if not rounding:
+        singular = singular | (factor.diagonal(dim1=-2, dim2=-1).amin(dim=-1) < 1e-5)
+    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
+    half = torch.linalg.solve_triangular(factor, identity.expand_as(scaled), upper=False)
+    if singular.any():
+        values, vectors = torch.linalg.eigh(scaled[singular])
+        keep = values > 1e-10 * values[..., -1:]
         inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
-        half = inverse_root[:, None] * vectors.T * unit
-    else:
-        identity = torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
-        half = torch.linalg.solve_triangular(factor, identity, upper=False) * unit
-    inverse = half.T @ half
-    degrees = float((inverse * unpenalised).sum())
-    return Curvature(matrix, inverse, half, torch.zeros_like(matrix[:, :0]), ridge, degrees)
+        half[singular] = inverse_root[..., None] * vectors.mT
+    half = half * unit[..., None, :]
+    inverse = half.mT @ half
+    degrees = (inverse * unpenalised).sum(dim=(-2, -1))
+    return Curvature(matrix, inverse, half, torch.zeros_like(matrix[..., :0]), ridge, degrees)

@@ -307,9 +307,9 @@ class EvolvingLayer(nn.Module):
             scores = contribution_std(
                 self.weight[:, self.in_features :], of_nodes.std(dim=0, correction=0)
             )
-            node = weakest_leaf(self.network, scores)
-            if node is not None:
-                self.prune([node])
+            weakest = np.flatnonzero(weakest_leaf(scores[None], self.topology.leaves[None]))
+            self.prune(weakest)
+            node = int(weakest[0]) if len(weakest) else None
         operator, left, right, constant = propose_blindly(
             self.in_features + self.n_nodes, len(self.operators), generator
         )

@@ -21,7 +21,7 @@ __all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """What the engine asks of a loss; outputs and targets have shape (n_outputs, n_samples).
+    """What the engine asks of a loss; outputs and targets have shape (..., n_outputs, n_samples).
 
     Attributes
     ----------
@@ -37,15 +37,15 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each sample, of shape (n_samples,)."""
+        """Return the loss of each sample, of shape (..., n_samples)."""
 
     @abstractmethod
     def residual(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the negative gradient, of shape (n_outputs, n_samples)."""
+        """Return the negative gradient, of shape (..., n_outputs, n_samples)."""
 
     def curvature(self, output: Tensor) -> Tensor:
         """Return the curvature of each sample, of shape (n_samples,), or the bound on it."""
-        return torch.full_like(output[0], self.bound or 1.0)
+        return torch.full_like(output[..., 0, :], self.bound or 1.0)
 
     def reported(self, value: float, n_outputs: int) -> float:
         """Return a mean loss as users read it."""
@@ -62,7 +62,7 @@ class SquaredError(Loss):
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
-        return 0.5 * (target - output).square().sum(dim=0)
+        return 0.5 * (target - output).square().sum(dim=-2)
 
     def residual(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the negative gradient."""
@@ -78,7 +78,7 @@ class LogLoss(Loss):
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
-        return (functional.softplus(output) - target * output).sum(dim=0)
+        return (functional.softplus(output) - target * output).sum(dim=-2)
 
     def residual(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the negative gradient."""
@@ -86,7 +86,7 @@ class LogLoss(Loss):
 
     def curvature(self, output: Tensor) -> Tensor:
         """Return the curvature, the variance of the target."""
-        probability = torch.sigmoid(output[0])
+        probability = torch.sigmoid(output[..., 0, :])
         return probability * (1.0 - probability)
 
 
@@ -107,11 +107,11 @@ class CrossEntropy(Loss):
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
-        return torch.logsumexp(output, dim=0) - (target * output).sum(dim=0)
+        return torch.logsumexp(output, dim=-2) - (target * output).sum(dim=-2)
 
     def residual(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the negative gradient."""
-        return target - torch.softmax(output, dim=0)
+        return target - torch.softmax(output, dim=-2)
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,9 @@ class TorchLoss(Loss):
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
+        if output.ndim > 2:
+            pairs = zip(output, target, strict=True)
+            return torch.stack([self.value(*pair) for pair in pairs])
         prediction = (self.shift + self.scale * output).T
         truth = (self.shift + self.scale * target).T
         if prediction.shape[1] == 1:

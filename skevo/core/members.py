@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .evolution import Evolution, Generation, Stopping, evolve_network
+from .evolution import Evolution, Generation, Stopping, evolve_networks
 from .grower import Grower, Settings
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
 from .network import Network
 from .operators import Operator
+from .population import Population
 from .rows import Inputs, MemoryRows, StreamedRows
 
-__all__ = ["Table", "Task", "fit_member", "hold_out", "plan_members", "single_thread"]
+__all__ = [
+    "Table",
+    "Task",
+    "fit_members",
+    "hold_out",
+    "n_together",
+    "plan_members",
+    "single_thread",
+]
 
-# Candidates are screened on at most so many rows...
+# Candidates are screened on at most so many rows.
 _SKETCH = 1500
-# ... and, where a member trains on no more than these, on all of them at once.
-_FEW_ROWS = 750
+# So many members are grown side by side: fewer calls than one by one, and two threads have work.
+_BATCH = 4
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
 _MOST_ROWS = 20_000
@@ -128,23 +137,33 @@ def plan_members(weight: Tensor, n_members: int, fraction: float | None, seed: i
     ]
 
 
-def fit_member(
+def n_together(settings: Settings) -> int:
+    """Return how many members are grown side by side.
+
+    One with the ``adam`` solver, where members have an optimizer each. The number of jobs has no
+    say in it, so that it has none in the result.
+    """
+    return _BATCH if settings.solver == "exact" else 1
+
+
+def fit_members(
     table: Table,
-    task: Task,
+    tasks: Sequence[Task],
     operators: tuple[Operator, ...],
     loss: Loss,
     settings: Settings,
     stopping: Stopping,
     block_size: int = 4096,
     monitor: Callable[[int, int, Generation], None] | None = None,
-    earlier: Evolution | None = None,
-) -> Evolution:
-    """Grow one member.
+    earlier: Sequence[Evolution] | None = None,
+) -> list[Evolution]:
+    """Grow members side by side.
 
     Parameters
     ----------
     table : Table
-    task : Task
+    tasks : sequence of Task
+        More than one only with the ``exact`` solver.
     operators : tuple of Operator
     loss : Loss
     settings : Settings
@@ -153,63 +172,96 @@ def fit_member(
         Rows that are reduced at a time.
     monitor : callable, default=None
         Called as ``monitor(member, generation, record)``.
-    earlier : Evolution, default=None
-        One to go on from, with its state.
+    earlier : sequence of Evolution, default=None
+        Those to go on from, with their state, which is one and the same.
 
     Returns
     -------
-    Evolution
+    list of Evolution
     """
-
-    def source(rows: Tensor | None, dtype: torch.dtype = table.inputs.dtype) -> MemoryRows:
-        at = slice(None) if rows is None else rows.to(table.inputs.device)
-        return MemoryRows(
-            table.inputs[:, at].to(dtype),
-            table.target[:, at].to(dtype),
-            table.weight[at].to(dtype),
-            block_size=block_size,
-        )
-
-    generator = torch.Generator().manual_seed(task.seed)
-    state = None if earlier is None else earlier.state
-    network = (
-        Network.linear(
+    dtype = table.inputs.dtype
+    generators = [torch.Generator().manual_seed(task.seed) for task in tasks]
+    state = None if earlier is None else earlier[0].state
+    if state is None:
+        linear = Network.linear(
             operators,
             len(table.inputs),
             len(table.target),
             device=table.inputs.device,
-            dtype=table.inputs.dtype,
+            dtype=dtype,
         )
-        if state is None
-        else state.network
-    )
+        population = Population.of([linear] * len(tasks))
+    else:
+        population = state.population
     with single_thread(), torch.no_grad():
-        rows = sketch = source(task.train)
-        # Where no row is held out, nothing may depend on the order of rows as long as possible.
-        if rows.n_rows > (_SKETCH if task.train is None else _FEW_ROWS):
-            picked = torch.randperm(rows.n_rows, generator=generator)[:_SKETCH]
-            picked = picked if task.train is None else task.train[picked]
-            # Single precision is enough to rank candidates, but not for what is searched alone.
-            exact = settings.solver == "exact"
-            sketch = source(picked, torch.float32 if exact else rows.columns.dtype)
-        validation = None if task.validation is None else source(task.validation)
-        grower = Grower(network, rows, sketch, validation, loss, settings, generator)
+        train = [task.train for task in tasks]
+        rows = sketch = _gather(table, train, dtype, block_size)
+        held_out = train[0] is not None
+        # Single precision is enough to rank candidates. Where no row is held out, though, nothing
+        # may depend on the order of rows, nor on rounding, as long as possible; and the other
+        # solver searches nowhere else.
+        exact = settings.solver == "exact"
+        if rows.n_rows > _SKETCH:
+            picked = [
+                _some(taken, len(table.weight), generator)
+                for taken, generator in zip(train, generators, strict=True)
+            ]
+            sketch = _gather(table, picked, torch.float32 if exact else dtype, block_size)
+        elif held_out and exact and dtype != torch.float32:
+            sketch = _gather(table, train, torch.float32, block_size)
+        validation = (
+            _gather(table, [task.validation for task in tasks], dtype, block_size)
+            if held_out
+            else None
+        )
+        grower = Grower(population, rows, sketch, validation, loss, settings, generators)
         if state is not None:
             grower.resume(state)
-        evolution = evolve_network(
+        evolutions = evolve_networks(
             grower,
             stopping,
-            None if monitor is None else lambda *line: monitor(task.number, *line),
+            None if monitor is None else lambda k, *line: monitor(tasks[k].number, *line),
             earlier,
         )
         if len(table.weight) <= _MOST_ROWS or settings.solver != "exact":
-            return evolution
-        everything = StreamedRows(
-            table.inputs, table.target, table.weight, evolution.network, block_size
-        )
+            return evolutions
+        population = Population.of([evolution.network for evolution in evolutions])
+        everything = StreamedRows(table.inputs, table.target, table.weight, population, block_size)
         moments = measure_moments(everything)
-        network, _ = fit_head(everything, evolution.network, loss, grower.alpha, moments)
-        return replace(evolution, network=network)
+        population, _ = fit_head(everything, population, loss, grower.alpha, moments)
+        return [
+            replace(evolution, network=population.network(member))
+            for member, evolution in enumerate(evolutions)
+        ]
+
+
+def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tensor:
+    """Return at most a sketch's number of some rows, or of all."""
+    n_rows = n_rows if rows is None else len(rows)
+    picked = torch.randperm(n_rows, generator=generator)[:_SKETCH]
+    return picked if rows is None else rows[picked]
+
+
+def _gather(
+    table: Table, members: Sequence[Tensor | None], dtype: torch.dtype, block_size: int
+) -> MemoryRows:
+    """Return the rows of each member; None stands for all rows.
+
+    Members that have fewer rows than others get one of theirs again, of weight zero.
+    """
+    device, everything = table.inputs.device, torch.arange(len(table.weight))
+    chosen = [everything if rows is None else rows for rows in members]
+    n_rows = max(len(rows) for rows in chosen)
+    filled = [torch.cat([rows, rows[:1].expand(n_rows - len(rows))]).to(device) for rows in chosen]
+    weight = torch.stack([table.weight[rows] for rows in filled])
+    for own, rows in zip(weight, chosen, strict=True):
+        own[len(rows) :] = 0.0
+    return MemoryRows(
+        torch.stack([table.inputs[:, rows].to(dtype) for rows in filled]),
+        torch.stack([table.target[:, rows].to(dtype) for rows in filled]),
+        weight.to(dtype),
+        block_size=block_size,
+    )
 
 
 _lock = threading.Lock()

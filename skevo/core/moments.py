@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .rows import Block, RowSource
-from .topology import Index
 
 __all__ = ["Moments", "augment", "extend_moments", "measure_moments", "variances"]
 
@@ -25,11 +24,11 @@ class Moments:
 
     Attributes
     ----------
-    gram : Tensor of shape (n_columns + 1, n_columns + 1)
+    gram : Tensor of shape (..., n_columns + 1, n_columns + 1)
         :math:`\sum_i w_i [1, c_i][1, c_i]'`.
-    cross : Tensor of shape (n_columns + 1, n_outputs)
+    cross : Tensor of shape (..., n_columns + 1, n_outputs)
         :math:`\sum_i w_i [1, c_i] y_i'`.
-    square : Tensor of shape (n_outputs,)
+    square : Tensor of shape (..., n_outputs)
         :math:`\sum_i w_i y_i^2`.
     """
 
@@ -37,29 +36,45 @@ class Moments:
     cross: Tensor
     square: Tensor
 
-    def squared_residual(self, beta: Tensor) -> float:
+    def squared_residual(self, beta: Tensor) -> Tensor:
         """Return the weighted sum of squared residuals of the head ``beta``, over all outputs.
 
         Where the residual is smaller than the rounding of the sums, it is taken for that rounding.
         """
-        fitted = float((beta * (2.0 * self.cross - self.gram @ beta)).sum())
-        total = float(self.square.sum())
-        return max(total - fitted, 1e-15 * total)
+        fitted = (beta * (2.0 * self.cross - self.gram @ beta)).sum(dim=(-2, -1))
+        total = self.square.sum(dim=-1)
+        return torch.maximum(total - fitted, 1e-15 * total)
 
     def gradient(self, beta: Tensor, ridge: Tensor) -> Tensor:
         """Return the negative gradient of half the squared residual and the penalty."""
-        return self.cross - self.gram @ beta - ridge[:, None] * beta
+        return self.cross - self.gram @ beta - ridge[..., None] * beta
 
-    def take(self, columns: Index) -> Moments:
-        """Return the moments of some of the columns."""
-        at = torch.as_tensor(columns, device=self.gram.device) + 1
-        at = torch.cat([at.new_zeros(1), at])
-        return Moments(self.gram[at][:, at], self.cross[at], self.square)
+    def without(self, gone: Tensor) -> Moments:
+        """Return the moments once some columns are zero: ``gone``, of shape (..., n_columns)."""
+        stay = torch.cat([torch.ones_like(gone[..., :1]), ~gone], dim=-1)
+        gram = self.gram * stay[..., None] * stay[..., None, :]
+        return Moments(gram, self.cross * stay[..., None], self.square)
+
+    def compact(self, kept: Tensor) -> Moments:
+        """Return the moments of some columns of each member, or of zero where one is negative.
+
+        Parameters
+        ----------
+        kept : Tensor of shape (n_members, n_kept), int64
+        """
+        at = torch.cat([torch.zeros_like(kept[:, :1]), kept.clamp(min=0) + 1], dim=1)
+        member = torch.arange(len(kept), device=kept.device)[:, None]
+        gram = self.gram[member[..., None], at[..., None], at[:, None]]
+        return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
+
+    def take(self, members: Tensor) -> Moments:
+        """Return the moments of some of the members."""
+        return Moments(self.gram[members], self.cross[members], self.square[members])
 
 
 def augment(columns: Tensor) -> Tensor:
-    """Return columns with a leading column of ones, of shape (n_columns + 1, n_samples)."""
-    return torch.cat([torch.ones_like(columns[:1]), columns])
+    """Return columns with a leading column of ones, of shape (..., n_columns + 1, n_samples)."""
+    return torch.cat([torch.ones_like(columns[..., :1, :]), columns], dim=-2)
 
 
 def measure_moments(rows: RowSource) -> Moments:
@@ -67,8 +82,9 @@ def measure_moments(rows: RowSource) -> Moments:
 
     def function(block: Block) -> tuple[Tensor, ...]:
         columns, target = augment(block.columns), block.target
-        weighted = columns * block.weight
-        parts = (weighted @ columns.T, weighted @ target.T, target.square() @ block.weight)
+        weighted = columns * block.weight[..., None, :]
+        square = (target.square() @ block.weight[..., None])[..., 0]
+        parts = (weighted @ columns.mT, weighted @ target.mT, square)
         return tuple(part.double() for part in parts)
 
     return Moments(*rows.reduce(function))
@@ -76,16 +92,17 @@ def measure_moments(rows: RowSource) -> Moments:
 
 def extend_moments(rows: RowSource, moments: Moments) -> Moments:
     """Return the moments of rows that have got columns since theirs were measured."""
-    n_old = len(moments.gram) - 1
+    n_old = moments.gram.shape[-1] - 1
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        new = block.columns[n_old:] * block.weight
-        products = (torch.cat([new.sum(dim=1)[None], block.columns @ new.T]), new @ block.target.T)
-        return tuple(part.double() for part in products)
+        new = block.columns[..., n_old:, :] * block.weight[..., None, :]
+        with_intercept = torch.cat([new.sum(dim=-1)[..., None, :], block.columns @ new.mT], dim=-2)
+        return with_intercept.double(), (new @ block.target.mT).double()
 
     new, cross = rows.reduce(function)
-    gram = torch.cat([torch.cat([moments.gram, new[: n_old + 1].T]), new], dim=1)
-    return Moments(gram, torch.cat([moments.cross, cross]), moments.square)
+    upper = torch.cat([moments.gram, new[..., : n_old + 1, :].mT], dim=-2)
+    gram = torch.cat([upper, new], dim=-1)
+    return Moments(gram, torch.cat([moments.cross, cross], dim=-2), moments.square)
 
 
 def variances(gram: Tensor) -> Tensor:
@@ -93,13 +110,14 @@ def variances(gram: Tensor) -> Tensor:
 
     Parameters
     ----------
-    gram : Tensor of shape (n_columns + 1, n_columns + 1)
+    gram : Tensor of shape (..., n_columns + 1, n_columns + 1)
 
     Returns
     -------
-    Tensor of shape (n_columns,)
+    Tensor of shape (..., n_columns)
     """
-    mean = gram[0, 1:] / gram[0, 0]
-    square = gram.diagonal()[1:] / gram[0, 0]
+    total = gram[..., :1, 0]
+    mean = gram[..., 0, 1:] / total
+    square = gram.diagonal(dim1=-2, dim2=-1)[..., 1:] / total
     variance = square - mean.square()
     return torch.where(variance > _CONSTANT * square, variance, 0.0)

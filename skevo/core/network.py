@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .evaluation import evaluate
@@ -22,15 +21,16 @@ __all__ = ["Network", "Nodes", "merge"]
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes that a network does not have (yet): candidates, or those being grown.
+    """Nodes that networks do not have (yet): candidates, or those being grown.
 
     Attributes
     ----------
-    operator, left, right : ndarray of shape (n,)
-        As in `Topology`; the operands are columns of the network they are proposed for.
-    constant : Tensor of shape (n,)
+    operator, left, right : ndarray of shape (n,) or (n_members, n)
+        As in `Topology`; the operands are columns of the network they are proposed for. Of several
+        members, a place may be empty: see `Population`.
+    constant : Tensor of that shape
         Read where an operand is a constant.
-    scale : Tensor of shape (n,)
+    scale : Tensor of that shape
         What each column is divided by.
     """
 
@@ -41,32 +41,37 @@ class Nodes:
     scale: Tensor
 
     def __len__(self) -> int:
-        return len(self.operator)
+        """Return the number of places, of each member."""
+        return self.operator.shape[-1]
 
     def split(self, size: int) -> list[Nodes]:
-        """Return parts of at most ``size`` nodes; at least one part."""
+        """Return parts of at most ``size`` places; at least one part."""
         return [
             Nodes(
-                self.operator[start : start + size],
-                self.left[start : start + size],
-                self.right[start : start + size],
-                self.constant[start : start + size],
-                self.scale[start : start + size],
+                self.operator[..., start : start + size],
+                self.left[..., start : start + size],
+                self.right[..., start : start + size],
+                self.constant[..., start : start + size],
+                self.scale[..., start : start + size],
             )
             for start in range(0, max(len(self), 1), size)
         ]
 
-    def take(self, index: ArrayLike) -> Nodes:
-        """Return some of the nodes."""
-        index = np.asarray(index, dtype=np.int64)
+    def take(self, places: Index) -> Nodes:
+        """Return some of the nodes.
+
+        Parameters
+        ----------
+        places : ndarray of shape (n_members, n)
+            Negative where the place is to be empty.
+        """
+        index = places.clip(min=0)
         at = torch.as_tensor(index, device=self.constant.device)
-        return Nodes(
-            self.operator[index],
-            self.left[index],
-            self.right[index],
-            self.constant[at],
-            self.scale[at],
+        operator, left, right = (
+            np.where(places < 0, empty, np.take_along_axis(part, index, axis=1))
+            for part, empty in ((self.operator, -1), (self.left, 0), (self.right, 0))
         )
+        return Nodes(operator, left, right, self.constant.gather(1, at), self.scale.gather(1, at))
 
 
 @dataclass(frozen=True)

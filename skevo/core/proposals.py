@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .network import Network, Nodes
+from .network import Nodes
+from .population import EMPTY, Population, Wiring
 from .statistics import weighted_quantiles
 from .topology import CONSTANT, Index
 
@@ -17,6 +21,8 @@ __all__ = ["propose", "propose_blindly", "quantile_table"]
 # more likely to be drawn again.
 _GUIDED_SHARE = 0.8
 _GUIDED_WEIGHT = 2.0
+# The fractional parts of its multiples fill the unit interval evenly.
+_GOLDEN = 0.6180339887498949
 # How many quantiles of a column a constant is drawn from.
 N_QUANTILES = 32
 
@@ -57,91 +63,127 @@ def propose_blindly(
 
 
 def propose(
-    network: Network, n_candidates: int, quantiles: Tensor, generator: torch.Generator
+    population: Population,
+    n_candidates: int,
+    quantiles: Tensor,
+    generators: Sequence[torch.Generator],
+    generation: int,
 ) -> Nodes:
-    """Draw a pool of distinct candidates.
+    """Draw a pool of distinct candidates for each member.
 
-    Operators are drawn uniformly. Most operands are drawn by use, with probability proportional to
-    1 + 2 x times the column is an operand already, the others uniformly; a third of the operands
-    that may be constants are. A constant is drawn from the other operand's quantiles.
+    Operators have equal shares; of the candidates of one that may have a constant, every third has
+    it. What is left over turns with the generation. So the pools of all members are alike but for
+    the operands. Most operands are drawn by use, with probability proportional to 1 + 2 x times the
+    column is an operand already, the others uniformly. A constant is drawn from the other operand's
+    quantiles.
 
     Parameters
     ----------
-    network : Network
+    population : Population
     n_candidates : int
-        Draws; the pool is smaller by those drawn twice and those that exist already.
-    quantiles : Tensor of shape (n_columns, n_quantiles)
+        Draws of each member; fewer remain, without those drawn twice and those that exist already.
+    quantiles : Tensor of shape (n_members, n_columns, n_quantiles)
         See `quantile_table`.
-    generator : torch.Generator
-        On the CPU; the draws depend on nothing else than it and the topology.
+    generators : sequence of torch.Generator
+        One for each member, on the CPU; its draws depend on nothing else than it and its wiring.
+    generation : int
 
     Returns
     -------
     Nodes
-        With scale 1, those of one operator side by side.
+        With scale 1, those of one operator side by side; places of repeated ones are empty.
     """
-    topology = network.topology
-    n_columns = topology.n_columns
-    draws = torch.rand(7, n_candidates, generator=generator, dtype=torch.float64).numpy()
-    operator = np.sort((draws[0] * len(network.operators)).astype(np.int64))
-    left = _draw_operands(topology.use, draws[1], draws[2])
-    right = _draw_operands(topology.use, draws[3], draws[4])
+    wiring, operators = population.wiring, population.operators
+    draws = np.stack(
+        [
+            torch.rand(5, n_candidates, generator=generator, dtype=torch.float64).numpy()
+            for generator in generators
+        ],
+        axis=1,
+    )
+    # Systematic sampling, from a start that fills the unit interval evenly over generations.
+    start = generation * _GOLDEN % 1.0
+    position = np.arange(n_candidates)
+    operator = ((position + start) * len(operators) / n_candidates).astype(np.int64)
+    constant = (position + generation) % 3 == 0
+    # Candidates that are computed in one call stand together.
+    order = np.lexsort((constant, operator))
+    operator = np.broadcast_to(operator[order], draws.shape[1:])
+    left = _draw_operands(wiring, draws[0], draws[1])
+    right = _draw_operands(wiring, draws[2], draws[3])
 
-    commutative = np.array([item.commutative for item in network.operators])[operator]
+    commutative = np.array([item.commutative for item in operators])[operator]
     swap = commutative & (left > right)
     left, right = np.where(swap, right, left), np.where(swap, left, right)
 
-    side = np.array([item.constant for item in network.operators])[operator]
-    constant = (draws[5] < 1 / 3) & (side != "none")
+    side = np.array([item.constant for item in operators])[operator]
+    constant = constant[order] & (side != "none")
     # A commutative operator's column may be either of the two drawn: keep both equally likely.
     column = np.where(swap, right, left)
-    place = (draws[6] * quantiles.shape[1]).astype(np.int64)
-    location = np.array([item.location for item in network.operators])[operator]
-    value = location * quantiles.numpy(force=True)[column, place]
+    place = (draws[4] * quantiles.shape[2]).astype(np.int64)
+    location = np.array([item.location for item in operators])[operator]
+    member = np.arange(len(generators))[:, None]
+    value = location * quantiles.numpy(force=True)[member, column, place]
     left = np.where(constant, np.where(side == "left", CONSTANT, column), left)
     right = np.where(constant, np.where(side == "left", column, CONSTANT), right)
     # As a numerator a constant only scales its node, which the head does as well.
     value = np.where(constant, np.where(side == "left", 1.0, value), 0.0)
 
-    distinct = _distinct(n_columns, operator, left, right, value, network)
-    # Candidates that are computed in one call stand together.
-    kind = 2 * operator[distinct] + constant[distinct]
-    distinct = distinct[np.argsort(kind, kind="stable")]
-    weight = network.weight
+    operator = np.where(_distinct(wiring, operator, left, right, value), operator, EMPTY)
+    weight = population.weight
     return Nodes(
-        operator[distinct],
-        left[distinct],
-        right[distinct],
-        torch.as_tensor(value[distinct], dtype=weight.dtype, device=weight.device),
-        weight.new_ones(len(distinct)),
+        operator,
+        left,
+        right,
+        torch.as_tensor(value, dtype=weight.dtype, device=weight.device),
+        weight.new_ones(operator.shape),
     )
 
 
-def _draw_operands(use: Index, which: NDArray[np.float64], where: NDArray[np.float64]) -> Index:
+def _draw_operands(wiring: Wiring, which: NDArray[np.float64], where: NDArray[np.float64]) -> Index:
     """Draw columns: by use where ``which`` says so, uniformly elsewhere."""
-    cumulative = np.cumsum(1.0 + _GUIDED_WEIGHT * use)
-    guided = np.searchsorted(cumulative, where * cumulative[-1], side="right")
-    return np.where(which < _GUIDED_SHARE, guided, (where * len(use)).astype(np.int64))
+    n_members, n_inputs = len(wiring.operator), wiring.n_inputs
+    present = np.concatenate([np.ones((n_members, n_inputs), bool), wiring.present], axis=1)
+    guided, uniform = (
+        _draw(shares, where) for shares in (present * (1.0 + _GUIDED_WEIGHT * wiring.use), present)
+    )
+    return np.where(which < _GUIDED_SHARE, guided, uniform)
+
+
+def _draw(shares: NDArray[Any], where: NDArray[np.float64]) -> Index:
+    """Return where numbers in [0, 1) fall among each member's shares, of shape (n_members, n)."""
+    n_members, n_columns = shares.shape
+    cumulative = np.cumsum(shares, axis=1, dtype=np.float64)
+    cumulative /= cumulative[:, -1:]
+    member = np.arange(n_members)[:, None]
+    # One search for all members, one behind the other.
+    found = np.searchsorted((cumulative + member).ravel(), (where + member).ravel(), side="right")
+    # Rounding may reach the end of a member's shares, never an empty slot within them.
+    last = n_columns - 1 - np.argmax(shares[:, ::-1] > 0, axis=1)[:, None]
+    return np.minimum(found.reshape(where.shape) - n_columns * member, last)
 
 
 def _distinct(
-    n_columns: int,
-    operator: Index,
-    left: Index,
-    right: Index,
-    value: NDArray[np.float64],
-    network: Network,
-) -> Index:
-    """Return positions of candidates that are neither repeated nor present as nodes already."""
-    topology = network.topology
-    base = n_columns + 1
-    present = (topology.operator * base + topology.left + 1) * base + topology.right + 1
-    key = (operator * base + left + 1) * base + right + 1
+    wiring: Wiring, operator: Index, left: Index, right: Index, value: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return which candidates are neither repeated nor present as nodes already."""
+    member = np.arange(len(operator))[:, None]
+    n_operators = 1 + max(part.max(initial=0) for part in (operator, wiring.operator))
+    base = wiring.n_columns + 1
+
+    def keys(operator: Index, left: Index, right: Index) -> Index:
+        key = (member * n_operators + operator) * base + left + 1
+        return key * base + right + 1
+
+    key = keys(operator, left, right)
+    present = keys(wiring.operator, wiring.left, wiring.right)[wiring.present]
+    order = np.lexsort((value.ravel(), key.ravel()))
+    repeated = np.diff(key.ravel()[order]) == 0
+    repeated &= np.diff(value.ravel()[order]) == 0
+    distinct = np.empty(key.size, dtype=bool)
+    distinct[order] = np.append(True, ~repeated)
     plain = (left != CONSTANT) & (right != CONSTANT)
-    order = np.lexsort((value, key))
-    repeated = (np.diff(key[order]) == 0) & (np.diff(value[order]) == 0)
-    first = np.sort(order[np.append(True, ~repeated)])
-    return first[~(plain & np.isin(key, present))[first]]
+    return distinct.reshape(key.shape) & ~(plain & np.isin(key, present))
 
 
 def quantile_table(columns: Tensor, weight: Tensor) -> Tensor:
@@ -149,12 +191,12 @@ def quantile_table(columns: Tensor, weight: Tensor) -> Tensor:
 
     Parameters
     ----------
-    columns : Tensor of shape (n_columns, n_samples)
-    weight : Tensor of shape (n_samples,)
+    columns : Tensor of shape (..., n_columns, n_samples)
+    weight : Tensor of shape (..., n_samples)
 
     Returns
     -------
-    Tensor of shape (n_columns, 32)
+    Tensor of shape (..., n_columns, 32)
         At the midpoints of equal shares of the weight.
     """
     return weighted_quantiles(

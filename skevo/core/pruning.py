@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .heads import coefficients
-from .network import Network
-from .topology import Index
+from .population import Population
+from .topology import CONSTANT, Index
 
 __all__ = ["Elimination", "contribution_std", "eliminate", "weakest_leaf"]
 
@@ -46,37 +47,43 @@ def contribution_std(weight: Tensor, deviation: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight, dim=0) * deviation
 
 
-def weakest_leaf(network: Network, scores: Tensor) -> int | None:
-    """Return the leaf with the lowest score; None if there are no nodes.
+def weakest_leaf(scores: Tensor, leaves: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where the leaf with the lowest score is; nowhere where there is none.
 
     Parameters
     ----------
-    network : Network
-    scores : Tensor of shape (n_nodes,)
+    scores : Tensor of shape (n_members, n_slots)
+    leaves : ndarray of shape (n_members, n_slots)
+
+    Returns
+    -------
+    ndarray of shape (n_members, n_slots)
     """
-    leaves = np.flatnonzero(network.topology.leaves)
-    if not len(leaves):
-        return None
-    return int(leaves[int(scores[torch.as_tensor(leaves, device=scores.device)].argmin())])
+    found = np.zeros_like(leaves)
+    some = np.flatnonzero(leaves.any(axis=1))
+    if len(some):
+        lowest = np.where(leaves, scores.numpy(force=True), np.inf)[some].argmin(axis=1)
+        found[some, lowest] = True
+    return found
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """Leaves that go, and the head without them.
+    """Leaves that go, and the heads without them.
 
     Attributes
     ----------
-    nodes : ndarray of shape (n_removed,)
-    coefficients : Tensor of shape (n_columns + 1, n_outputs)
+    gone : ndarray of shape (n_members, n_slots), bool
+    coefficients : Tensor of shape (n_members, n_columns + 1, n_outputs)
         ``[b, W]'`` of the present columns; zero for the removed ones.
     """
 
-    nodes: Index
+    gone: NDArray[np.bool_]
     coefficients: Tensor
 
 
 def eliminate(
-    network: Network, inverse: Tensor, threshold: float, n_forced: int = 0
+    population: Population, inverse: Tensor, threshold: Tensor, n_forced: Index
 ) -> Elimination:
     r"""Remove leaves one after another, each time the one that costs least.
 
@@ -86,45 +93,55 @@ def eliminate(
 
     Parameters
     ----------
-    network : Network
-        With the head at its optimum.
-    inverse : Tensor of shape (n_columns + 1, n_columns + 1)
+    population : Population
+        With the heads at their optimum.
+    inverse : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
         Inverse of the curvature.
-    threshold : float
+    threshold : Tensor of shape (n_members,)
         Leaves go as long as the objective rises by less.
-    n_forced : int, default=0
-        So many leaves go at any cost.
+    n_forced : ndarray of shape (n_members,)
+        So many leaves of each member go at any cost.
 
     Returns
     -------
     Elimination
     """
-    topology = network.topology
-    first = topology.n_inputs + 1
-    use = topology.use[topology.n_inputs :].copy()
-    alive = np.ones(topology.n_nodes, dtype=bool)
-    beta, inverse = coefficients(network), inverse.clone()
-    removed: list[int] = []
+    wiring = population.wiring
+    n_members, n_inputs = len(population), wiring.n_inputs
+    use, alive = wiring.use.copy(), wiring.present.copy()
+    beta = coefficients(population)
+    gone = np.zeros_like(alive)
+    if not alive.any():
+        return Elimination(gone, beta)
+    at = torch.arange(n_members, device=beta.device)
     while True:
-        leaves = np.flatnonzero(alive & (use == 0))
-        if not len(leaves):
-            break
-        at = torch.as_tensor(first + leaves, device=beta.device)
-        rise = 0.5 * beta[at].square().sum(dim=1) / inverse.diagonal()[at].clamp(min=1e-300)
-        best = int(rise.argmin())
-        if len(removed) >= n_forced and not float(rise[best]) < threshold:
-            break
-        node = int(leaves[best])
-        k = first + node
-        pivot = inverse[k, k].clamp(min=1e-300)
-        beta -= inverse[:, k, None] * (beta[k] / pivot)
-        inverse -= torch.outer(inverse[:, k], inverse[k]) / pivot
+        leaves = alive & (use[:, n_inputs:] == 0)
+        square = beta[:, 1 + n_inputs :].square().sum(dim=2)
+        pivots = inverse.diagonal(dim1=1, dim2=2)[:, 1 + n_inputs :]
+        rise = 0.5 * square / pivots.clamp(min=1e-300)
+        rise = torch.where(torch.as_tensor(leaves, device=beta.device), rise, torch.inf)
+        least, cheapest = (part.numpy(force=True) for part in rise.min(dim=1))
+        go = leaves.any(axis=1) & (
+            (gone.sum(axis=1) < n_forced) | (least < threshold.numpy(force=True))
+        )
+        if not go.any():
+            return Elimination(gone, beta)
+        k = torch.as_tensor(1 + n_inputs + cheapest, device=beta.device)
+        column = inverse[at, :, k]
+        # Where nothing goes, nothing changes.
+        pivot = torch.where(
+            torch.as_tensor(go, device=beta.device), column[at, k].clamp(min=1e-300), torch.inf
+        )
+        beta = beta - column[..., None] * (beta[at, k] / pivot[:, None])[:, None]
+        inverse = inverse - column[..., None] * (column / pivot[:, None])[:, None]
+        going = at[torch.as_tensor(go, device=beta.device)]
+        k = k[going]
         # Exactly zero, and out of the reach of later eliminations.
-        beta[k] = 0.0
-        inverse[k] = inverse[:, k] = 0.0
-        alive[node] = False
-        removed.append(node)
-        for operand in (topology.left[node], topology.right[node]):
-            if operand >= topology.n_inputs:
-                use[operand - topology.n_inputs] -= 1
-    return Elimination(np.array(sorted(removed), dtype=np.int64), beta)
+        beta[going, k] = 0.0
+        inverse[going, k] = 0.0
+        inverse[going, :, k] = 0.0
+        member, node = np.flatnonzero(go), cheapest[go]
+        alive[member, node], gone[member, node] = False, True
+        for operand in (wiring.left[member, node], wiring.right[member, node]):
+            read = operand != CONSTANT
+            use[member[read], operand[read]] -= 1

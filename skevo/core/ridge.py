@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .heads import Curvature, coefficients
-from .network import Network
+from .population import Population
 
 __all__ = ["ALPHAS", "choose_alpha"]
 
@@ -16,11 +16,11 @@ ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 def choose_alpha(
     model: Curvature,
-    network: Network,
+    population: Population,
     deviation: Tensor,
-    summed_loss: float,
-    total_weight: float,
-) -> float:
+    summed_loss: Tensor,
+    total_weight: Tensor,
+) -> Tensor:
     r"""Choose the ridge penalty by generalised cross-validation along the path.
 
     The sum of squares :math:`D(\alpha)` of the head that is optimal for :math:`\alpha` is weighed
@@ -32,17 +32,17 @@ def choose_alpha(
     ----------
     model : Curvature
         At a head whose intercept is optimal.
-    network : Network
-    deviation : Tensor of shape (n_columns,)
+    population : Population
+    deviation : Tensor of shape (n_members, n_columns)
         Standard deviations of the columns.
-    summed_loss : float
+    summed_loss : Tensor of shape (n_members,)
         At the head, without penalty.
-    total_weight : float
+    total_weight : Tensor of shape (n_members,)
 
     Returns
     -------
-    float
-        One of ``ALPHAS``.
+    Tensor of shape (n_members,)
+        Of ``ALPHAS``.
 
     References
     ----------
@@ -53,25 +53,25 @@ def choose_alpha(
     """
     # Standardised columns, the intercept eliminated.
     unit = torch.where(deviation > 0, deviation, torch.inf).reciprocal()
-    full = model.matrix - torch.diag(model.ridge)
-    centred = full[1:, 1:] - torch.outer(full[1:, 0], full[0, 1:]) / full[0, 0]
-    centred = centred * unit[:, None] * unit
-    beta = coefficients(network)[1:] * deviation[:, None]
-    slope = (model.gradient + model.ridge[:, None] * coefficients(network))[1:] * unit[:, None]
+    full = model.matrix - torch.diag_embed(model.ridge)
+    centred = full[:, 1:, 1:] - full[:, 1:, :1] * full[:, :1, 1:] / full[:, :1, :1]
+    centred = centred * unit[..., None] * unit[:, None]
+    beta = coefficients(population)
+    slope = (model.gradient + model.ridge[..., None] * beta)[:, 1:] * unit[..., None]
+    beta = beta[:, 1:] * deviation[..., None]
     slope = slope + centred @ beta
     values, vectors = torch.linalg.eigh(centred)
-    values = values.clamp(min=0.0)
-    squares = (vectors.T @ slope).square().sum(dim=1)
-    empty = 2.0 * summed_loss + float((2.0 * beta * slope - beta * (centred @ beta)).sum())
-    best, chosen = float("inf"), ALPHAS[-1]
-    for alpha in ALPHAS:
-        shrunk = 1.0 / (values + alpha)
-        deviance = empty - float(((2.0 - values * shrunk) * shrunk * squares).sum())
-        degrees = 2.0 * (1.0 + float((values * shrunk).sum()))
-        if degrees < 0.9 * total_weight:
-            criterion = deviance / (1.0 - degrees / total_weight) ** 2
-        else:
-            continue  # hardly a degree of freedom is left
-        if criterion < best:
-            best, chosen = criterion, alpha
-    return chosen
+    values = values.clamp(min=0.0)[:, None]
+    squares = (vectors.mT @ slope).square().sum(dim=2)[:, None]
+    empty = 2.0 * summed_loss + (2.0 * beta * slope - beta * (centred @ beta)).sum(dim=(1, 2))
+    # From here on a column for each penalty of the path.
+    alphas = values.new_tensor(ALPHAS)
+    shrunk = 1.0 / (values + alphas[:, None])
+    deviance = empty[:, None] - ((2.0 - values * shrunk) * shrunk * squares).sum(dim=2)
+    share = 2.0 * (1.0 + (values * shrunk).sum(dim=2)) / total_weight[:, None]
+    criterion = deviance / (1.0 - share).square()
+    # Where hardly a degree of freedom is left, the residual says nothing; so the last one it is
+    # where all are like this.
+    criterion = torch.where(share < 0.9, criterion, torch.inf)
+    first = criterion.argmin(dim=1)
+    return torch.where((share < 0.9).any(dim=1), alphas[first], alphas[-1])

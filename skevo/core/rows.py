@@ -3,11 +3,14 @@
 The engine never loops over rows. It hands a function of one block to `RowSource.reduce` and gets
 the sum of what the function returned for all blocks: Gram matrices, cross moments, gradients,
 losses. Whatever is additive over rows can be had this way from memory, a file, or a cluster.
+
+Each member of a population has rows of its own; all have as many, if need be with rows of weight
+zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .network import Network, Nodes
-from .topology import CONSTANT, Index, Topology
+from .network import Nodes
+from .population import EMPTY, Plan, Population, Wiring, kinds
 
 __all__ = ["Block", "Inputs", "MemoryRows", "RowSource", "StreamedRows", "node_columns"]
 
@@ -42,10 +45,10 @@ class Block:
 
     Attributes
     ----------
-    columns : Tensor of shape (n_columns, n)
-        Inputs and nodes of the current network.
-    target : Tensor of shape (n_outputs, n)
-    weight : Tensor of shape (n,)
+    columns : Tensor of shape (n_members, n_columns, n)
+        Inputs and nodes of the current networks.
+    target : Tensor of shape (n_members, n_outputs, n)
+    weight : Tensor of shape (n_members, n)
     """
 
     columns: Tensor
@@ -57,9 +60,9 @@ Sums = tuple[Tensor, ...]
 
 
 class RowSource(Protocol):
-    """Rows with the columns of one network, reached through sums over blocks."""
+    """Rows with the columns of one population, reached through sums over blocks."""
 
-    total_weight: float
+    total_weight: Tensor
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
@@ -71,9 +74,9 @@ class MemoryRows:
 
     Parameters
     ----------
-    inputs : Tensor of shape (n_inputs, n_samples)
-    target : Tensor of shape (n_outputs, n_samples)
-    weight : Tensor of shape (n_samples,)
+    inputs : Tensor of shape (n_members, n_inputs, n_samples)
+    target : Tensor of shape (n_members, n_outputs, n_samples)
+    weight : Tensor of shape (n_members, n_samples)
     block_size : int, default=4096
         Rows that are reduced at a time.
     """
@@ -84,85 +87,105 @@ class MemoryRows:
         self.target = target
         self.weight = weight
         self.block_size = block_size
-        self.total_weight = float(weight.sum())
-        self.n_inputs, self.n_rows = inputs.shape
+        self.total_weight = weight.sum(dim=1, dtype=torch.float64)
+        self.n_members, self.n_inputs, self.n_rows = inputs.shape
         self._used = self.n_inputs
-        self._held: tuple[Topology, Tensor] | None = None
-        self._cache = inputs.new_empty(self.n_inputs + 16, self.n_rows)
-        self._cache[: self.n_inputs] = inputs
+        self._held: tuple[Wiring, Tensor] | None = None
+        self._cache = inputs.new_empty(self.n_members, self.n_inputs + 16, self.n_rows)
+        self._cache[:, : self.n_inputs] = inputs
 
     @property
     def columns(self) -> Tensor:
-        """Cached columns, of shape (n_columns, n_samples)."""
-        return self._cache[: self._used]
+        """Cached columns, of shape (n_members, n_columns, n_samples)."""
+        return self._cache[:, : self._used]
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
         total: Sums | None = None
-        for start in range(0, max(self.n_rows, 1), self.block_size):
-            rows = slice(start, start + self.block_size)
-            part = function(Block(self.columns[:, rows], self.target[:, rows], self.weight[rows]))
-            total = (
-                part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
-            )
+        for rows in self._blocks():
+            block = Block(self.columns[..., rows], self.target[..., rows], self.weight[:, rows])
+            total = _add(total, function(block))
         assert total is not None
         return total
 
-    def holds(self, network: Network) -> bool:
-        """Return whether the columns are those of a network."""
+    def holds(self, population: Population) -> bool:
+        """Return whether the columns are those of a population."""
         if self._held is None:
             return False
-        return self._held[0] is network.topology and self._held[1] is network.constants
+        return self._held[0] is population.wiring and self._held[1] is population.constants
 
-    def assign(self, network: Network) -> None:
-        """Make the columns those of a network, if they are not."""
-        if self.holds(network):
+    def assign(self, population: Population) -> None:
+        """Make the columns those of a population, if they are not."""
+        if self.holds(population):
             return
-        self._held = network.topology, network.constants
-        network = network.to(dtype=self._cache.dtype)
-        self._reserve(network.topology.n_columns)
-        self._used = network.topology.n_columns
-        for start in range(0, self.n_rows, self.block_size):
-            rows = slice(start, start + self.block_size)
-            self._cache[: self._used, rows] = network.columns(self._cache[: self.n_inputs, rows])
+        self._hold(population)
+        population = population.to(dtype=self._cache.dtype)
+        self._reserve(population.n_columns)
+        self._used = population.n_columns
+        for rows in self._blocks():
+            compute_columns(population, self.columns[..., rows])
 
-    def grow(self, network: Network, nodes: Nodes) -> None:
-        """Add the columns of nodes that have joined the network."""
-        self._held = network.topology, network.constants
-        self._reserve(self._used + len(nodes))
-        for start in range(0, self.n_rows, self.block_size):
-            rows = slice(start, start + self.block_size)
-            self._cache[self._used : self._used + len(nodes), rows] = node_columns(
-                network, nodes, self.columns[:, rows]
-            )
-        self._used += len(nodes)
+    def grow(self, population: Population, nodes: Nodes) -> None:
+        """Add the columns of nodes that have joined the population."""
+        self._hold(population)
+        used, n_new = self._used, nodes.operator.shape[1]
+        self._reserve(used + n_new)
+        empty = torch.as_tensor(nodes.operator == EMPTY, device=nodes.scale.device)[..., None]
+        factor = nodes.scale.to(self._cache.dtype).reciprocal()[..., None]
+        for rows in self._blocks():
+            values = node_columns(population, nodes, self.columns[..., rows])
+            self._cache[:, used : used + n_new, rows] = (values * factor).masked_fill_(empty, 0.0)
+        self._used = used + n_new
 
-    def prune(self, network: Network, kept: Index) -> None:
-        """Keep the columns of those nodes only that the network kept."""
-        self._held = network.topology, network.constants
-        # Columns before the first that goes stay where they are.
-        first = int(np.argmin(np.append(kept, -1) == np.arange(len(kept) + 1)))
-        moved = torch.as_tensor(self.n_inputs + kept[first:], device=self._cache.device)
-        self._used = self.n_inputs + len(kept)
-        self._cache[self.n_inputs + first : self._used] = self._cache[moved]
+    def without(self, population: Population, gone: Tensor) -> None:
+        """Empty the columns of nodes that the population lost: ``gone`` of its slots."""
+        self._hold(population)
+        self._cache[:, self.n_inputs : self._used].masked_fill_(gone[..., None], 0.0)
+
+    def compact(self, population: Population, kept: Tensor) -> None:
+        """Keep the columns of those slots only that the population kept, of each member."""
+        self._hold(population)
+        of_nodes = self._cache[:, self.n_inputs : self._used]
+        member = torch.arange(self.n_members, device=kept.device)[:, None]
+        moved = of_nodes[member, kept.clamp(min=0)].masked_fill_((kept < 0)[..., None], 0.0)
+        self._used = self.n_inputs + kept.shape[1]
+        self._cache[:, self.n_inputs : self._used] = moved
+
+    def take(self, members: Tensor) -> MemoryRows:
+        """Return the rows of some of the members, without node columns."""
+        return MemoryRows(
+            self._cache[members, : self.n_inputs],
+            self.target[members],
+            self.weight[members],
+            self.block_size,
+        )
+
+    def _hold(self, population: Population) -> None:
+        self._held = population.wiring, population.constants
+
+    def _blocks(self) -> list[slice]:
+        size = self.block_size
+        return [slice(start, start + size) for start in range(0, max(self.n_rows, 1), size)]
 
     def _reserve(self, n_columns: int) -> None:
         """Enlarge the cache so that it holds so many columns."""
-        if n_columns > len(self._cache):
-            larger = self._cache.new_empty(max(n_columns, 5 * len(self._cache) // 4), self.n_rows)
-            larger[: self._used] = self.columns
+        room = self._cache.shape[1]
+        if n_columns > room:
+            n_columns = max(n_columns, 5 * room // 4)
+            larger = self._cache.new_empty(self.n_members, n_columns, self.n_rows)
+            larger[:, : self._used] = self.columns
             self._cache = larger
 
 
 class StreamedRows:
-    """Rows whose node columns are computed, block by block, each time they are asked for.
+    """Rows, the same for all members, whose node columns are computed each time anew.
 
     Parameters
     ----------
     inputs : Inputs of shape (n_inputs, n_samples)
     target : Tensor of shape (n_outputs, n_samples)
     weight : Tensor of shape (n_samples,)
-    network : Network
+    population : Population
         Whose columns the rows hold.
     block_size : int, default=4096
         Rows that are in memory with all their columns at a time.
@@ -173,63 +196,163 @@ class StreamedRows:
         inputs: Inputs,
         target: Tensor,
         weight: Tensor,
-        network: Network,
+        population: Population,
         block_size: int = 4096,
     ) -> None:
         self.inputs = inputs
         self.target = target
         self.weight = weight
-        self.network = network
+        self.population = population
         self.block_size = block_size
-        self.total_weight = float(weight.sum())
+        self.total_weight = weight.sum(dtype=torch.float64).expand(len(population))
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
         total: Sums | None = None
+        population = self.population
+        n_members = len(population)
         for start in range(0, len(self.weight), self.block_size):
             rows = slice(start, start + self.block_size)
-            columns = self.network.columns(self.inputs[:, rows])
-            part = function(Block(columns, self.target[:, rows], self.weight[rows]))
-            total = (
-                part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
-            )
+            inputs = self.inputs[:, rows]
+            columns = inputs.new_empty(n_members, population.n_columns, inputs.shape[1])
+            columns[:, : len(inputs)] = inputs
+            compute_columns(population, columns)
+            target, weight = self.target[:, rows], self.weight[rows]
+            block = Block(columns, target.expand(n_members, -1, -1), weight.expand(n_members, -1))
+            total = _add(total, function(block))
         assert total is not None
         return total
 
 
-def node_columns(network: Network, nodes: Nodes, columns: Tensor) -> Tensor:
-    """Compute the columns of nodes whose operands are columns of the network.
+def _add(total: Sums | None, part: Sums) -> Sums:
+    if total is None:
+        return part
+    return tuple(a + b for a, b in zip(total, part, strict=True))
+
+
+def flatten(columns: Tensor) -> tuple[Tensor, int]:
+    """Return the columns of all members as one table, and how far its members are apart in it.
 
     Parameters
     ----------
-    network : Network
-        Gives the operators.
-    nodes : Nodes
-        That read the network's columns, not each other.
-    columns : Tensor of shape (n_columns, n_samples)
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+        Whose members lie at whole columns' distance.
 
     Returns
     -------
-    Tensor of shape (n_new, n_samples)
+    table : Tensor of shape (n, n_samples)
+        A view: column ``c`` of member ``m`` is row ``m * step + c``.
+    step : int
     """
-    constant, scale = (part[:, None].to(columns.dtype) for part in (nodes.constant, nodes.scale))
-    # Runs of one operator and side of the constant: a pool is sorted, a handful of picks is short.
-    kind = 3 * nodes.operator + (nodes.left == CONSTANT) + 2 * (nodes.right == CONSTANT)
-    starts = np.flatnonzero(np.diff(kind, prepend=-1))
-    sizes = np.diff(starts, append=len(nodes)).tolist()
-    constants = constant.expand(-1, columns.shape[1]).split(sizes)
-    sides = []
-    for operand in (nodes.left, nodes.right):
-        # One gather for all; what stands in for constants is not read.
-        at = torch.as_tensor(operand.clip(min=0), device=columns.device)
-        gathered = columns.index_select(0, at).split(sizes)
-        constant_runs = (operand[starts] == CONSTANT).tolist()
-        sides.append(
-            [
-                c if is_constant else g
-                for c, g, is_constant in zip(constants, gathered, constant_runs, strict=True)
-            ]
+    n_members, n_columns, n_rows = columns.shape
+    far, near, unit = columns.stride()
+    step = far // near
+    shape = ((n_members - 1) * step + n_columns, n_rows)
+    return columns.as_strided(shape, (near, unit), columns.storage_offset()), step
+
+
+def compute_columns(population: Population, columns: Tensor) -> None:
+    """Compute the columns of all nodes, in place.
+
+    Parameters
+    ----------
+    population : Population
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+        Holding the inputs; zero, when done, in empty slots.
+    """
+    wiring = population.wiring
+    plan = wiring.plan
+    if len(plan.slot) < wiring.present.size:
+        empty = torch.as_tensor(~wiring.present, device=columns.device)
+        columns[:, wiring.n_inputs :].masked_fill_(empty[..., None], 0.0)
+    table, step = flatten(columns)
+    own = torch.as_tensor(plan.member * step + wiring.n_inputs + plan.slot, device=table.device)
+    factors = of_nodes(population.scale.reciprocal(), plan)[:, None]
+    runs = zip(
+        plan.operators,
+        operands(population.constants, plan, table, step),
+        factors.split(plan.sizes),
+        own.split(plan.sizes),
+        strict=True,
+    )
+    for code, sides, factor, at in runs:
+        table.index_copy_(0, at, population.operators[code](*sides) * factor)
+
+
+def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tensor:
+    """Compute the columns of nodes whose operands are columns of the population, not yet scaled.
+
+    Parameters
+    ----------
+    population : Population
+        Gives the operators.
+    nodes : Nodes of shape (n_members, n_new)
+        That read the population's columns, not each other; some may be ``EMPTY``.
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_members, n_new, n_samples)
+        Not divided by ``nodes.scale``; of no meaning where a node is empty.
+    """
+    n_members, n_new = nodes.operator.shape
+    n_rows = columns.shape[2]
+    table, step = flatten(columns)
+    present = nodes.operator != EMPTY
+    kind = np.where(present, kinds(nodes.operator, nodes.left, nodes.right), 0)
+    # In a pool all members have the same kind at the same place, in order: what a call returns
+    # stands where it belongs. Empty places are computed with the others.
+    common = np.maximum.accumulate(kind.max(axis=0, initial=0))
+    aligned = bool(((kind == common) | ~present).all())
+    member, slot = np.nonzero(np.ones_like(present) if aligned else present)
+    kind = np.broadcast_to(common, kind.shape) if aligned else kind
+    parts = (nodes.left, nodes.right, kind, np.zeros_like(kind))
+    plan = Plan.of(member, slot, *(part[member, slot] for part in parts))
+    values = [
+        population.operators[code](*sides)
+        for code, sides in zip(
+            plan.operators, operands(nodes.constant, plan, table, step), strict=True
         )
-    operators = [network.operators[code] for code in nodes.operator[starts]]
-    values = [operator(a, b) for operator, a, b in zip(operators, *sides, strict=True)]
-    return torch.cat(values).mul_(scale.reciprocal()) if values else columns[:0]
+    ]
+    if not values:
+        return columns.new_zeros(n_members, n_new, n_rows)
+    if aligned:
+        return torch.cat([part.view(n_members, -1, n_rows) for part in values], dim=1)
+    result = columns.new_zeros(n_members * n_new, n_rows)
+    own = torch.as_tensor(plan.member * n_new + plan.slot, device=table.device)
+    for part, at in zip(values, own.split(plan.sizes), strict=True):
+        result.index_copy_(0, at, part)
+    return result.view(n_members, n_new, n_rows)
+
+
+def of_nodes(values: Tensor, plan: Plan) -> Tensor:
+    """Return values of places, of shape (n_members, n), in the order of a plan."""
+    at = plan.member * values.shape[1] + plan.slot
+    return values.flatten()[torch.as_tensor(at, device=values.device)]
+
+
+def operands(
+    constants: Tensor, plan: Plan, table: Tensor, step: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the operands of each run, of shape (n, n_samples), as they are by then.
+
+    Parameters
+    ----------
+    constants : Tensor of shape (n_members, n)
+    plan : Plan
+    table : Tensor of shape (n_columns, n_samples)
+    step : int
+        See `flatten`.
+    """
+    constant = of_nodes(constants, plan)[:, None].to(table.dtype).expand(-1, table.shape[1])
+    left, right = (
+        torch.as_tensor(plan.member * step + side.clip(min=0), device=table.device)
+        for side in (plan.left, plan.right)
+    )
+    parts = (part.split(plan.sizes) for part in (constant, left, right))
+    runs = zip(plan.constant, *parts, strict=True)
+    for (is_left, is_right), own, a, b in runs:
+        yield (
+            own if is_left else table.index_select(0, a),
+            own if is_right else table.index_select(0, b),
+        )

@@ -8,7 +8,7 @@ present columns re-solved: with the quadratic model at the head,
 where :math:`g_t = \sum_i w_i z_i r_{it}`, :math:`G` is the gradient at the head, :math:`v` and
 :math:`s` are the products of ``z`` with the present columns and with itself in the metric of the
 curvature, penalties included. One matrix product scores the whole pool. This is orthogonal least
-squares [1]_ on random candidates.
+squares [1]_ on random candidates. Members are screened side by side, each with a pool of its own.
 
 References
 ----------
@@ -20,21 +20,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .heads import Curvature
 from .losses import Loss
-from .network import Network, Nodes
+from .network import Nodes
+from .population import EMPTY, Population
 from .rows import Block, RowSource, node_columns
+from .topology import Index
 
-__all__ = ["Screened", "pair_products", "pick", "screen"]
+__all__ = ["Screened", "pick", "screen"]
 
 # Candidates of which less than this share is new are near-copies of the present columns.
 _SMALLEST_NEW_SHARE = 1e-5
 # Elements of candidates' columns that are in work at a time.
-_CHUNK = 2**17
+_CHUNK = 2**18
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ class Screened:
     ----------
     nodes : Nodes
         The candidates, their scale set to the standard deviation of the rows screened on.
-    gain : Tensor of shape (n_candidates,)
+    gain : Tensor of shape (n_members, n_candidates)
         Fall of the objective; -inf for those that are not finite or constant, and for copies of
         the present columns where no penalty tells them apart.
-    cross : Tensor of shape (n_candidates, n_columns + 1)
+    cross : Tensor of shape (n_members, n_candidates, n_columns + 1)
         Products with the augmented columns in the metric of the curvature, of scaled candidates.
-    inner : Tensor of shape (n_candidates, n_candidates) or (n_candidates,)
+    inner : Tensor of shape (n_members, n_candidates, n_candidates) or (n_members, n_candidates)
         Products among the scaled candidates, penalty not included; the diagonal only, unless
         ``pairs`` was asked for.
-    slope : Tensor of shape (n_candidates, n_outputs)
+    slope : Tensor of shape (n_members, n_candidates, n_outputs)
         Products with the residual after projection on the present columns.
-    ridge : float
+    ridge : Tensor of shape (n_members,)
         The penalty of one scaled candidate.
     """
 
@@ -64,35 +65,27 @@ class Screened:
     cross: Tensor
     inner: Tensor
     slope: Tensor
-    ridge: float
+    ridge: Tensor
 
-    def best(self, n: int) -> Tensor:
-        """Return the positions of the candidates of the highest gain, in their order.
+    def best(self, n: int) -> Nodes:
+        """Return the candidates of the highest gain, of each member, in their order.
 
         Gains that differ by rounding only are equal, and the first of equal ones is better: so it
         does not matter how the sums were rounded.
         """
-        order = self.gain.float().sort(descending=True, stable=True).indices[:n]
-        return order[self.gain[order] > 0].sort().values
-
-    def take(self, index: Tensor) -> Screened:
-        """Return some of the candidates, without the products among them."""
-        inner = self.inner if self.inner.ndim == 1 else self.inner.diagonal()
-        return Screened(
-            self.nodes.take(index.numpy(force=True)),
-            self.gain[index],
-            self.cross[index],
-            inner[index],
-            self.slope[index],
-            self.ridge,
-        )
+        order = self.gain.float().sort(dim=1, descending=True, stable=True).indices[:, :n]
+        n_candidates = len(self.nodes)
+        order = torch.where(self.gain.gather(1, order) > 0, order, n_candidates)
+        places = order.sort(dim=1).values.numpy(force=True)
+        places[places == n_candidates] = -1
+        return self.nodes.take(places[:, (places >= 0).any(axis=0)])
 
 
 def screen(
     rows: RowSource,
-    network: Network,
+    population: Population,
     loss: Loss,
-    alpha: float,
+    alpha: Tensor,
     curvature: Curvature,
     nodes: Nodes,
     *,
@@ -103,15 +96,15 @@ def screen(
     Parameters
     ----------
     rows : RowSource
-        Holding the columns of the network.
-    network : Network
-        With its head fitted.
+        Holding the columns of the population.
+    population : Population
+        With its heads fitted.
     loss : Loss
-    alpha : float
+    alpha : Tensor of shape (n_members,)
         Ridge penalty on these rows.
     curvature : Curvature
-        Of these rows at the head.
-    nodes : Nodes
+        Of these rows at the heads.
+    nodes : Nodes of shape (n_members, n_candidates)
     pairs : bool, default=False
         Whether to compute products among the candidates, as `pick` needs them.
 
@@ -121,85 +114,67 @@ def screen(
     """
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        output = network.output(block.columns)
-        residual = loss.residual(output, block.target) * block.weight
-        metric = block.weight * loss.curvature(output)
-        ends = torch.stack([block.weight, metric, *residual], dim=1)
-        squares = ends[:, :2].contiguous()
+        output = population.output(block.columns)
+        weight = block.weight[:, None]
+        residual = loss.residual(output, block.target) * weight
+        metric = weight * loss.curvature(output)[:, None]
+        ends = torch.cat([weight, metric, residual], dim=1)
+        squares = ends[:, :2].mT
         # Of the two factors of the large product, the smaller one is weighted.
-        few = len(nodes) < len(block.columns)
-        present = (block.columns if few else block.columns * metric).T
+        few = pairs or len(nodes) < block.columns.shape[1]
+        present = block.columns if few else torch.cat([ends, block.columns * metric], dim=1)
         # Chunks that stay in the processor's cache from the operator to the product.
-        n_chunk = len(nodes) if pairs else _CHUNK // len(block.weight)
+        n_chunk = len(nodes) if pairs else _CHUNK // block.weight.numel()
         parts = []
-        for chunk in nodes.split(max(1, n_chunk)):
-            z = node_columns(network, chunk, block.columns)
-            weighted = z * metric if few or pairs else z
-            part = [z @ ends, (weighted if few else z) @ present]
-            part += [weighted @ z.T] if pairs else []
-            parts.append(torch.cat([z.square() @ squares, *part], dim=1))
-        return (torch.cat(parts).double(),)
+        for chunk in nodes.split(max(16, n_chunk)):
+            z = node_columns(population, chunk, block.columns)
+            if few:
+                weighted = z * metric
+                part = [z @ ends.mT, weighted @ present.mT]
+                part += [weighted @ z.mT] if pairs else []
+            else:
+                part = [z @ present.mT]
+            parts.append(torch.cat([z.square_() @ squares, *part], dim=2))
+        return (torch.cat(parts, dim=1).double(),)
 
     products = rows.reduce(function)[0]
-    n_outputs, n_columns = len(network.bias), network.topology.n_columns
-    second, inner, first = products[:, 0], products[:, 1], products[:, 2]
+    n_outputs, n_columns = population.weight.shape[1:]
+    second, inner, first = products[..., 0], products[..., 1], products[..., 2]
     # The intercept's product stands beside those with the residual.
-    slope = products[:, 4 : 4 + n_outputs]
-    cross = products[:, 4 + n_outputs : 4 + n_outputs + n_columns]
-    cross = torch.cat([products[:, 3:4], cross], dim=1)
+    cross = torch.cat(
+        [products[..., 3:4], products[..., 4 + n_outputs : 4 + n_outputs + n_columns]], dim=2
+    )
+    slope = products[..., 4 : 4 + n_outputs]
     if pairs:
-        inner = products[:, 4 + n_outputs + n_columns :]
-    square = second / rows.total_weight
-    variance = square - (first / rows.total_weight).square()
-    usable = torch.isfinite(variance) & (variance > 1e-10 * square) & (variance > 1e-30)
+        inner = products[..., 4 + n_outputs + n_columns :]
+    total_weight = rows.total_weight[:, None]
+    square = second / total_weight
+    variance = square - (first / total_weight).square()
+    usable = torch.as_tensor(nodes.operator != EMPTY, device=variance.device)
+    usable &= torch.isfinite(variance) & (variance > 1e-10 * square) & (variance > 1e-30)
     # Columns that are not usable are zeroed, so that nothing below can be undefined.
     unit = torch.where(usable, variance, torch.inf).rsqrt()
     cross, slope = (
-        torch.where(usable[:, None], part * unit[:, None], 0.0) for part in (cross, slope)
+        torch.where(usable[..., None], part * unit[..., None], 0.0) for part in (cross, slope)
     )
-    inner = inner * unit[:, None] * unit if pairs else inner * unit.square()
-    inner = torch.where(usable[:, None] & usable if pairs else usable, inner, 0.0)
+    inner = inner * unit[..., None] * unit[:, None] if pairs else inner * unit.square()
+    both = usable[..., None] & usable[:, None] if pairs else usable
+    inner = torch.where(both, inner, 0.0)
     slope = slope - cross @ (curvature.inverse @ curvature.gradient)
 
-    diagonal = inner.diagonal() if pairs else inner
-    remaining = diagonal + alpha - (curvature.half @ cross.T).square().sum(dim=0)
-    new = usable & (remaining > _SMALLEST_NEW_SHARE * (diagonal + alpha))
-    gain = 0.5 * slope.square().sum(dim=1) / torch.where(new, remaining, 1.0)
+    diagonal = inner.diagonal(dim1=1, dim2=2) if pairs else inner
+    penalised = diagonal + alpha[:, None]
+    remaining = penalised - (cross @ curvature.half.mT).square().sum(dim=2)
+    new = usable & (remaining > _SMALLEST_NEW_SHARE * penalised)
+    gain = 0.5 * slope.square().sum(dim=2) / torch.where(new, remaining, 1.0)
     gain = torch.where(new & torch.isfinite(gain), gain, -torch.inf)
-    # The spread joins the scale the nodes were computed with.
-    scale = torch.where(usable, nodes.scale / unit, nodes.scale).to(nodes.scale.dtype)
+    scale = torch.where(usable, 1.0 / unit, 1.0).to(nodes.scale.dtype)
     return Screened(replace(nodes, scale=scale), gain, cross, inner, slope, alpha)
 
 
-def pair_products(rows: RowSource, network: Network, loss: Loss, screened: Screened) -> Screened:
-    """Add the products among the candidates, as `pick` needs them.
-
-    Parameters
-    ----------
-    rows : RowSource
-        That the candidates were screened on.
-    network : Network
-    loss : Loss
-    screened : Screened
-
-    Returns
-    -------
-    Screened
-    """
-
-    def function(block: Block) -> tuple[Tensor]:
-        z = node_columns(network, screened.nodes, block.columns)
-        metric = block.weight * loss.curvature(network.output(block.columns))
-        return (((z * metric) @ z.T).double(),)
-
-    inner = rows.reduce(function)[0]
-    usable = torch.isfinite(screened.gain)
-    return replace(screened, inner=torch.where(usable[:, None] & usable, inner, 0.0))
-
-
 def pick(
-    screened: Screened, curvature: Curvature, n_picks: int, threshold: float
-) -> tuple[list[int], list[float]]:
+    screened: Screened, curvature: Curvature, n_picks: int, threshold: Tensor
+) -> tuple[Index, Tensor]:
     """Pick candidates greedily, each scored orthogonally to those picked before.
 
     Parameters
@@ -209,42 +184,48 @@ def pick(
     curvature : Curvature
         Of the same rows.
     n_picks : int
-        At most so many.
-    threshold : float
+        At most so many of each member.
+    threshold : Tensor of shape (n_members,)
         Gains that are not above it are not picked.
 
     Returns
     -------
-    picked : list of int
-    gains : list of float
+    picked : ndarray of shape (n_members, n)
+        Places of the candidates; negative behind those of a member that has fewer.
+    gains : Tensor of shape (n_members, n)
     """
-    projected = screened.cross @ curvature.half.T
-    matrix = screened.inner - projected @ projected.T
-    original = screened.inner.diagonal() + screened.ridge
-    remaining = matrix.diagonal() + screened.ridge
-    slope = screened.slope.clone()
-    gain = screened.gain.clone()
-    rows: list[Tensor] = []
-    picked: list[int] = []
-    gains: list[float] = []
-    for _ in range(min(n_picks, len(gain))):
+    projected = screened.cross @ curvature.half.mT
+    matrix = screened.inner - projected @ projected.mT
+    ridge = screened.ridge[:, None]
+    original = screened.inner.diagonal(dim1=1, dim2=2) + ridge
+    remaining = matrix.diagonal(dim1=1, dim2=2) + ridge
+    finite = torch.isfinite(screened.gain)
+    slope, gain = screened.slope, screened.gain
+    member = torch.arange(len(gain), device=gain.device)
+    rows = matrix.new_empty(*gain.shape, 0)
+    picked = gain.new_empty(len(gain), 0, dtype=torch.int64)
+    gains = gain.new_empty(len(gain), 0)
+    going = torch.ones_like(member, dtype=torch.bool)
+    for _ in range(min(n_picks, gain.shape[1])):
         # The first of those that are equal but for rounding.
-        best = int(np.argmax(gain.float().numpy(force=True)))
-        if not float(gain[best]) > threshold:
+        best = torch.as_tensor(gain.float().numpy(force=True).argmax(axis=1), device=gain.device)
+        highest = gain[member, best]
+        going = going & (highest > threshold)
+        if not going.any():
             break
-        picked.append(best)
-        gains.append(float(gain[best]))
+        picked = torch.cat([picked, torch.where(going, best, -1)[:, None]], dim=1)
+        gains = torch.cat([gains, highest[:, None]], dim=1)
         # One step of a pivoted Cholesky factorisation of the projected products.
-        row = matrix[best].clone()
-        row[best] += screened.ridge
-        for earlier in rows:
-            row -= earlier[best] * earlier
-        row /= row[best].sqrt()
-        rows.append(row)
-        slope = slope - row[:, None] * (slope[best] / row[best])
+        row = matrix[member, best]
+        row[member, best] += screened.ridge
+        row = row - (rows @ rows[member, best][..., None])[..., 0]
+        pivot = torch.where(going, row[member, best], torch.inf)[:, None].sqrt()
+        row = row / pivot
+        rows = torch.cat([rows, row[..., None]], dim=2)
+        slope = slope - row[..., None] * (slope[member, best] / pivot)[:, None]
         remaining = remaining - row.square()
         new = remaining > _SMALLEST_NEW_SHARE * original
-        gain = 0.5 * slope.square().sum(dim=1) / torch.where(new, remaining, 1.0)
-        gain = torch.where(new & torch.isfinite(screened.gain), gain, -torch.inf)
-        gain[picked] = -torch.inf
-    return picked, gains
+        gain = 0.5 * slope.square().sum(dim=2) / torch.where(new, remaining, 1.0)
+        gain = torch.where(new & finite, gain, -torch.inf)
+        gain = gain.scatter(1, picked.clamp(min=0), -torch.inf)
+    return picked.numpy(force=True), gains

@@ -41,16 +41,16 @@ def weighted_deviation(columns: Tensor, weight: Tensor) -> Tensor:
 
     Parameters
     ----------
-    columns : Tensor of shape (n_columns, n_samples)
-    weight : Tensor of shape (n_samples,)
+    columns : Tensor of shape (..., n_columns, n_samples)
+    weight : Tensor of shape (..., n_samples)
 
     Returns
     -------
-    Tensor of shape (n_columns,)
+    Tensor of shape (..., n_columns)
     """
-    share = weight / weight.sum()
-    centred = columns - (columns @ share)[:, None]
-    return (centred.square() @ share).sqrt()
+    share = (weight / weight.sum(dim=-1, keepdim=True))[..., None]
+    centred = columns - columns @ share
+    return (centred.square() @ share).sqrt()[..., 0]
 
 
 def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float]) -> Tensor:
@@ -58,18 +58,19 @@ def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float])
 
     Parameters
     ----------
-    columns : Tensor of shape (n_columns, n_samples)
-    weight : Tensor of shape (n_samples,)
+    columns : Tensor of shape (..., n_columns, n_samples)
+    weight : Tensor of shape (..., n_samples)
     levels : sequence of float in (0, 1), of length n_levels
 
     Returns
     -------
-    Tensor of shape (n_columns, n_levels)
+    Tensor of shape (..., n_columns, n_levels)
         Values that occur in the column: repeating a row or weighting it gives the same ones.
     """
-    ordered, order = columns.sort(dim=1)
-    cumulative = weight.double()[order].cumsum(dim=1)
+    ordered, order = columns.sort(dim=-1)
+    weight = weight.double()[..., None, :].expand_as(order)
+    cumulative = weight.gather(-1, order).cumsum(dim=-1)
     # A hair below the level, so that rounding of the sums cannot move a quantile by a row.
     wanted = torch.tensor(levels, dtype=torch.float64, device=columns.device) * (1 - 1e-9)
-    index = torch.searchsorted(cumulative, wanted * cumulative[:, -1:])
-    return ordered.gather(1, index.clamp(max=columns.shape[1] - 1))
+    index = torch.searchsorted(cumulative, wanted * cumulative[..., -1:])
+    return ordered.gather(-1, index.clamp(max=columns.shape[-1] - 1))
