@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ._formula import formula_text
@@ -21,7 +20,7 @@ from ._preprocessing import ScaledColumns, fit_scaling
 from .core.evolution import Evolution, Generation, Stopping
 from .core.grower import Settings
 from .core.losses import Loss
-from .core.members import Table, Task, fit_members, n_together, plan_members
+from .core.members import Table, Task, fit_members, n_together, plan_members, torch_threads
 from .core.network import Network, merge
 from .core.operators import DEFAULT_OPERATORS, get_operators
 from .core.statistics import midmean
@@ -79,7 +78,7 @@ class BaseEvolving(BaseEstimator):
         max_time: float | None = None,
         learning_rate: float = 0.01,
         batch_size: int = 256,
-        block_size: int = 4096,
+        block_size: int = 16_384,
         device: str = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
@@ -173,18 +172,14 @@ class BaseEvolving(BaseEstimator):
         )
         tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
         monitor = print_generation if self.verbose else None
-        batches = _batches(tasks, n_together(settings), earlier)
-        found = Parallel(n_jobs=self._n_jobs(), prefer="threads")(
-            delayed(fit_members)(
-                table, batch, operators, loss, settings, stopping, self.block_size, monitor, start
-            )
-            for batch, start in batches
-        )
-        of_task = {
-            task.number: evolution
-            for (batch, _), evolutions in zip(batches, found, strict=True)
-            for task, evolution in zip(batch, evolutions, strict=True)
-        }
+        of_task: dict[int, Evolution] = {}
+        with torch_threads(effective_n_jobs(self.n_jobs)):
+            for batch, start in _batches(tasks, n_together(settings), earlier):
+                found = fit_members(
+                    table, batch, operators, loss, settings, stopping, self.block_size, monitor,
+                    start,
+                )  # fmt: skip
+                of_task.update(zip((task.number for task in batch), found, strict=True))
         members = [of_task[task.number] for task in tasks]
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
@@ -227,14 +222,6 @@ class BaseEvolving(BaseEstimator):
             return torch.float32 if n_rows > _MANY_ROWS else torch.float64
         return getattr(torch, self.dtype)
 
-    def _n_jobs(self) -> int:
-        """Return how many batches of members are grown at once."""
-        if self.n_jobs is not None:
-            return self.n_jobs
-        n_jobs = effective_n_jobs(None)
-        # Where joblib was told nothing, members take the threads that torch may use.
-        return torch.get_num_threads() if n_jobs == 1 and self._device().type == "cpu" else n_jobs
-
     def _settings(self) -> Settings:
         """Translate the parameters that say how a network is grown."""
         solver: Any = self.solver
@@ -258,9 +245,8 @@ class BaseEvolving(BaseEstimator):
         """Translate the parameters that say when to stop."""
         max_time = self.max_time
         if max_time is not None:
-            # Batches that run one after the other share the time.
-            n_batches = -(-self.n_members // n_together(settings))
-            max_time *= min(effective_n_jobs(self._n_jobs()), n_batches) / n_batches
+            # Batches share the time.
+            max_time /= -(-self.n_members // n_together(settings))
         return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
 
     def _merge(self, members: list[Evolution]) -> Network:

@@ -54,7 +54,7 @@ _DOCSTRING = """{summary}
         Of ``solver="adam"``.
     batch_size : int, default=256
         Rows per step of ``solver="adam"``.
-    block_size : int, default=4096
+    block_size : int, default=16_384
         Rows that are worked on at a time. Results do not depend on it beyond rounding.
     device : str, default="auto"
         A torch device; ``"auto"`` is a GPU where there is one.
@@ -62,8 +62,9 @@ _DOCSTRING = """{summary}
         Of the columns. ``"auto"`` is double precision for up to 4,096 rows, and single precision,
         twice as fast, for more.
     n_jobs : int or None, default=None
-        Batches of four members that are grown at once. None stands for joblib's setting or, without
-        one, for torch's number of threads. The result does not depend on it.
+        Threads that torch uses during the fit. None stands for 1, unless joblib is configured
+        otherwise, and -1 for all cores, which no other process should be using. The result does not
+        depend on it.
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.

@@ -1,5 +1,6 @@
 """Members: folds, seeds, and the number of threads."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -18,7 +19,7 @@ from skevo.core.members import (
     hold_out,
     n_together,
     plan_members,
-    single_thread,
+    torch_threads,
 )
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
@@ -263,34 +264,21 @@ def three_threads():
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_single_thread_is_put_back_when_the_fit_is_done():
-    during = []
-    fit(
-        table(), Task(0, None, None, 0), n_generations=1,
-        monitor=lambda *line: during.append(torch.get_num_threads()),
-    )  # fmt: skip
-    assert set(during) == {1}
-    assert torch.get_num_threads() == 3
-
-
-@pytest.mark.usefixtures("three_threads")
-def test_single_thread_is_put_back_when_the_fit_raises():
-    def fail(*line):
-        raise RuntimeError("stopped by the monitor")
-
-    with pytest.raises(RuntimeError, match="stopped by the monitor"):
-        fit(table(), Task(0, None, None, 0), monitor=fail)
+def test_number_of_threads_is_put_back_when_the_fit_raises():
+    with contextlib.suppress(RuntimeError), torch_threads(2):
+        assert torch.get_num_threads() == 2
+        raise RuntimeError
     assert torch.get_num_threads() == 3
     assert module._inside == 0
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_single_thread_is_put_back_after_fits_that_overlap():
+def test_number_of_threads_is_put_back_after_fits_that_overlap():
     inside, leave = threading.Event(), threading.Event()
     seen = []
 
     def other():
-        with single_thread():
+        with torch_threads(1):
             inside.set()
             leave.wait(30)
             seen.append(torch.get_num_threads())
@@ -298,13 +286,13 @@ def test_single_thread_is_put_back_after_fits_that_overlap():
     worker = threading.Thread(target=other)
     worker.start()
     assert inside.wait(30)
-    with single_thread():
+    with torch_threads(1):
         seen.append(torch.get_num_threads())
     leave.set()
     worker.join()
     assert seen == [1, 1]
     assert torch.get_num_threads() == 3
-    with single_thread():
+    with torch_threads(1):
         seen.append(torch.get_num_threads())
     assert seen == [1, 1, 1]
     assert torch.get_num_threads() == 3

@@ -140,13 +140,9 @@ def ten_thousand(options):
 
 
 def threads(options):
-    import torch
-
     X, y = table(10_000, 10)
-    times = []
-    for n_threads in (1, 2):
-        torch.set_num_threads(n_threads)
-        times.append(seconds(lambda: estimator(n_generations=40).fit(X, y)))
+    models = [estimator(n_generations=40, n_jobs=n_jobs) for n_jobs in (1, 2)]
+    times = [seconds(lambda model=model: model.fit(X, y)) for model in models]
     row(
         "fit of 10,000 rows, 2 threads against 1", f"{times[1]:.2f} s", f"{times[0]:.2f} s",
         f"{times[0] / times[1]:.2f} x", ">= 1.6 x",
@@ -237,13 +233,10 @@ def source_text(options):
 
 
 def million(options):
-    import torch
-
-    torch.set_num_threads(2)
     X, y = table(1_000_000, 20, "float32")
     estimator().fit(X[:2000], y[:2000])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours = seconds(lambda: estimator().fit(X, y), 1)
+    ours = seconds(lambda: estimator(n_jobs=2).fit(X, y), 1)
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     theirs = seconds(lambda: boosting().fit(X, y), 1)
     row(
@@ -259,9 +252,7 @@ def million(options):
 
 def mapped(options):
     import numpy as np
-    import torch
 
-    torch.set_num_threads(2)
     rng = np.random.default_rng(0)
     times, sizes = [], (options.rows // 10, options.rows)
     with tempfile.TemporaryDirectory() as folder:
@@ -275,7 +266,7 @@ def mapped(options):
                     noise = 0.3 * rng.normal(size=len(part))
                     y[start : start + 100_000] = smooth(part) + noise
             from_file = np.memmap(path, dtype="float32", mode="r", shape=(n_rows, 10))
-            times.append(seconds(lambda d=(from_file, y): estimator().fit(*d), 1))
+            times.append(seconds(lambda d=(from_file, y): estimator(n_jobs=2).fit(*d), 1))
             path.unlink()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     row(

@@ -32,13 +32,13 @@ __all__ = [
     "hold_out",
     "n_together",
     "plan_members",
-    "single_thread",
+    "torch_threads",
 ]
 
 # Candidates are screened on at most so many rows.
 _SKETCH = 1500
-# So many members are grown side by side: fewer calls than one by one, and two threads have work.
-_BATCH = 4
+# So many members are grown side by side: a call of torch serves all of them.
+_BATCH = 8
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
 _MOST_ROWS = 20_000
@@ -140,8 +140,7 @@ def plan_members(weight: Tensor, n_members: int, fraction: float | None, seed: i
 def n_together(settings: Settings) -> int:
     """Return how many members are grown side by side.
 
-    One with the ``adam`` solver, where members have an optimizer each. The number of jobs has no
-    say in it, so that it has none in the result.
+    One with the ``adam`` solver, where members have an optimizer each.
     """
     return _BATCH if settings.solver == "exact" else 1
 
@@ -153,7 +152,7 @@ def fit_members(
     loss: Loss,
     settings: Settings,
     stopping: Stopping,
-    block_size: int = 4096,
+    block_size: int = 16_384,
     monitor: Callable[[int, int, Generation], None] | None = None,
     earlier: Sequence[Evolution] | None = None,
 ) -> list[Evolution]:
@@ -168,7 +167,7 @@ def fit_members(
     loss : Loss
     settings : Settings
     stopping : Stopping
-    block_size : int, default=4096
+    block_size : int, default=16_384
         Rows that are reduced at a time.
     monitor : callable, default=None
         Called as ``monitor(member, generation, record)``.
@@ -193,7 +192,7 @@ def fit_members(
         population = Population.of([linear] * len(tasks))
     else:
         population = state.population
-    with single_thread(), torch.no_grad():
+    with torch.no_grad():
         train = [task.train for task in tasks]
         rows = sketch = _gather(table, train, dtype, block_size)
         held_out = train[0] is not None
@@ -270,18 +269,18 @@ _outer_threads = 1
 
 
 @contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """Run torch on one thread, so that sums do not depend on how many there are.
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Have torch use so many threads.
 
-    Members are what is computed in parallel. Each thread puts back, as it leaves, what the first
-    of the fits that run beside each other in this process found.
+    Each Python thread puts back, as it leaves, what the first of the fits that run beside each
+    other in this process found.
     """
     global _inside, _outer_threads
     with _lock:
         if _inside == 0:
             _outer_threads = torch.get_num_threads()
         _inside += 1
-    torch.set_num_threads(1)
+    torch.set_num_threads(n_threads)
     try:
         yield
     finally:

@@ -77,12 +77,12 @@ class MemoryRows:
     inputs : Tensor of shape (n_members, n_inputs, n_samples)
     target : Tensor of shape (n_members, n_outputs, n_samples)
     weight : Tensor of shape (n_members, n_samples)
-    block_size : int, default=4096
+    block_size : int, default=16_384
         Rows that are reduced at a time.
     """
 
     def __init__(
-        self, inputs: Tensor, target: Tensor, weight: Tensor, block_size: int = 4096
+        self, inputs: Tensor, target: Tensor, weight: Tensor, block_size: int = 16_384
     ) -> None:
         self.target = target
         self.weight = weight
@@ -187,7 +187,7 @@ class StreamedRows:
     weight : Tensor of shape (n_samples,)
     population : Population
         Whose columns the rows hold.
-    block_size : int, default=4096
+    block_size : int, default=16_384
         Rows that are in memory with all their columns at a time.
     """
 
@@ -197,7 +197,7 @@ class StreamedRows:
         target: Tensor,
         weight: Tensor,
         population: Population,
-        block_size: int = 4096,
+        block_size: int = 16_384,
     ) -> None:
         self.inputs = inputs
         self.target = target

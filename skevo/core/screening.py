@@ -35,7 +35,7 @@ __all__ = ["Screened", "pick", "screen"]
 # Candidates of which less than this share is new are near-copies of the present columns.
 _SMALLEST_NEW_SHARE = 1e-5
 # Elements of candidates' columns that are in work at a time.
-_CHUNK = 2**18
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,6 @@ def screen(
         # Of the two factors of the large product, the smaller one is weighted.
         few = pairs or len(nodes) < block.columns.shape[1]
         present = block.columns if few else torch.cat([ends, block.columns * metric], dim=1)
-        # Chunks that stay in the processor's cache from the operator to the product.
         n_chunk = len(nodes) if pairs else _CHUNK // block.weight.numel()
         parts = []
         for chunk in nodes.split(max(16, n_chunk)):
