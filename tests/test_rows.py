@@ -179,7 +179,7 @@ def test_columns_of_slots_that_are_emptied_and_spared_are_those_of_the_networks(
         gone = population.wiring.leaves
         gone[2] = False
         fewer = population.without(gone)
-        rows.without(fewer, torch.from_numpy(gone))
+        rows.without(fewer, gone)
         assert rows.holds(fewer)
         assert_columns(rows, fewer)
         population, kept = fewer.compact()
@@ -192,7 +192,7 @@ def test_columns_of_a_population_that_lost_every_node_are_the_inputs():
     rows, population = crowd()
     gone = population.wiring.present
     population = population.without(gone)
-    rows.without(population, torch.from_numpy(gone))
+    rows.without(population, gone)
     population, kept = population.compact()
     rows.compact(population, torch.from_numpy(kept))
     assert torch.equal(rows.columns, normal(4, 3, 120))

@@ -348,7 +348,7 @@ class Grower:
         self.population = self.population.without(gone)
         emptied = torch.as_tensor(gone, device=self.alpha.device)
         for rows in holding:
-            rows.without(self.population, emptied)
+            rows.without(self.population, gone)
         columns = torch.cat([emptied.new_zeros(len(gone), wiring.n_inputs), emptied], dim=1)
         for rows, moments in self._moments.items():
             self._moments[rows] = moments.without(columns)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .network import Nodes
@@ -137,10 +138,10 @@ class MemoryRows:
             self._cache[:, used : used + n_new, rows] = (values * factor).masked_fill_(empty, 0.0)
         self._used = used + n_new
 
-    def without(self, population: Population, gone: Tensor) -> None:
+    def without(self, population: Population, gone: NDArray[np.bool_]) -> None:
         """Empty the columns of nodes that the population lost: ``gone`` of its slots."""
         self._hold(population)
-        self._cache[:, self.n_inputs : self._used].masked_fill_(gone[..., None], 0.0)
+        _empty(self.columns[:, self.n_inputs :], gone)
 
     def compact(self, population: Population, kept: Tensor) -> None:
         """Keep the columns of those slots only that the population kept, of each member."""
@@ -251,6 +252,15 @@ def flatten(columns: Tensor) -> tuple[Tensor, int]:
     return columns.as_strided(shape, (near, unit), columns.storage_offset()), step
 
 
+def _empty(columns: Tensor, gone: NDArray[np.bool_]) -> None:
+    """Set some columns of each member to zero."""
+    if gone.any():
+        table, step = flatten(columns)
+        member, column = np.nonzero(gone)
+        at = torch.as_tensor(member * step + column, device=columns.device)
+        table.index_fill_(0, at, 0.0)
+
+
 def compute_columns(population: Population, columns: Tensor) -> None:
     """Compute the columns of all nodes, in place.
 
@@ -262,10 +272,8 @@ def compute_columns(population: Population, columns: Tensor) -> None:
     """
     wiring = population.wiring
     plan = wiring.plan
-    if len(plan.slot) < wiring.present.size:
-        empty = torch.as_tensor(~wiring.present, device=columns.device)
-        columns[:, wiring.n_inputs :].masked_fill_(empty[..., None], 0.0)
     table, step = flatten(columns)
+    _empty(columns[:, wiring.n_inputs :], ~wiring.present)
     own = torch.as_tensor(plan.member * step + wiring.n_inputs + plan.slot, device=table.device)
     factors = of_nodes(population.scale.reciprocal(), plan)[:, None]
     runs = zip(
