@@ -72,7 +72,7 @@ class BaseEvolving(BaseEstimator):
         loss: Any = "auto",
         alpha: Any = "auto",
         pruning: Any = "loss",
-        validation_fraction: float | None = 0.2,
+        validation_fraction: float | None = 0.1,
         n_iter_no_change: int | None = 15,
         tol: float = 1e-4,
         max_time: float | None = None,

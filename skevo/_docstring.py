@@ -40,7 +40,7 @@ _DOCSTRING = """{summary}
         What is pruned: leaves whose removal raises the loss by less than noise would, or, when
         ``max_nodes`` is reached, the leaf whose weighted contribution has the lowest standard
         deviation.
-    validation_fraction : float or None, default=0.2
+    validation_fraction : float or None, default=0.1
         Share of the rows that a single member holds out to select its size; several members hold
         out a fold each. None holds nothing out and selects by a closed-form criterion, as is done
         for tables of a total weight below 40 in any case.

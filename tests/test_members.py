@@ -194,7 +194,7 @@ def test_held_out_rows_change_nothing_but_the_choice_of_generation():
     assert first.history[0].validation_loss != second.history[0].validation_loss
 
 
-@pytest.mark.parametrize("n_rows", [300, 1500, 1520, 1800])
+@pytest.mark.parametrize("n_rows", [300, 1000, 1020, 1300])
 def test_candidates_are_screened_on_a_sketch(monkeypatch, n_rows):
     seen = []
 
@@ -207,9 +207,9 @@ def test_candidates_are_screened_on_a_sketch(monkeypatch, n_rows):
     fit_all(table(n_rows), [Task(0, *split, 0)])
     whole, trained = seen
     assert [grower.rows.n_rows for grower in seen] == [n_rows, n_rows - 10]
-    assert [grower.sketch.n_rows for grower in seen] == [min(1500, n_rows), min(1500, n_rows - 10)]
+    assert [grower.sketch.n_rows for grower in seen] == [min(1000, n_rows), min(1000, n_rows - 10)]
     # Where nothing is held out, small tables are searched as exactly as they are trained on.
-    assert (whole.sketch is whole.rows) == (n_rows <= 1500)
+    assert (whole.sketch is whole.rows) == (n_rows <= 1000)
     assert trained.sketch.columns.dtype == torch.float32
     # The sketch is of training rows, each once.
     columns = {tuple(row) for row in trained.sketch.columns[0].T.tolist()}

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 # Candidates are screened on at most so many rows.
-_SKETCH = 1500
+_SKETCH = 1000
 # So many members are grown side by side: a call of torch serves all of them.
 _BATCH = 8
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
