@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -161,7 +162,8 @@ class BaseEvolving(BaseEstimator):
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings = self._settings()
-        stopping = self._stopping(settings)
+        size = n_together(self.n_members, len(X), settings)
+        stopping = self._stopping(size)
         dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._scaling, self.device_, dtype),
@@ -174,7 +176,7 @@ class BaseEvolving(BaseEstimator):
         monitor = print_generation if self.verbose else None
         of_task: dict[int, Evolution] = {}
         with torch_threads(effective_n_jobs(self.n_jobs)):
-            for batch, start in _batches(tasks, n_together(settings), earlier):
+            for batch, start in _batches(tasks, size, earlier):
                 found = fit_members(
                     table, batch, operators, loss, settings, stopping, self.block_size, monitor,
                     start,
@@ -241,12 +243,12 @@ class BaseEvolving(BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, settings: Settings) -> Stopping:
-        """Translate the parameters that say when to stop."""
+    def _stopping(self, size: int) -> Stopping:
+        """Translate the parameters that say when to stop, for batches of so many members."""
         max_time = self.max_time
         if max_time is not None:
             # Batches share the time.
-            max_time /= -(-self.n_members // n_together(settings))
+            max_time /= ceil(self.n_members / size)
         return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
 
     def _merge(self, members: list[Evolution]) -> Network:

@@ -179,9 +179,18 @@ def test_members_side_by_side_are_those_that_grow_alone(loss, patience):
         ]
 
 
-def test_members_with_an_optimizer_of_their_own_grow_alone():
-    assert n_together(Settings()) > 1
-    assert n_together(Settings(solver="adam")) == 1
+@pytest.mark.parametrize(
+    ("n_members", "n_rows", "solver", "expected"),
+    [
+        pytest.param(8, 500, "exact", 8, id="few-rows"),
+        pytest.param(9, 500, "exact", 5, id="two-batches-of-about-one-size"),
+        pytest.param(8, 10**7, "exact", 4, id="many-rows-of-which-some-are-trained-on"),
+        pytest.param(1, 10**7, "exact", 1, id="alone"),
+        pytest.param(8, 500, "adam", 1, id="an-optimizer-each"),
+    ],
+)
+def test_batches_of_members(n_members, n_rows, solver, expected):
+    assert n_together(n_members, n_rows, Settings(solver=solver)) == expected
 
 
 def test_held_out_rows_change_nothing_but_the_choice_of_generation():

@@ -16,6 +16,9 @@ from .topology import Group, Topology
 
 __all__ = ["compute_group", "evaluate"]
 
+# Values of operands that are copied at a time: memory that the allocator has at hand.
+_CHUNK = 2**14
+
 
 def evaluate(
     operators: Sequence[Operator],
@@ -59,8 +62,11 @@ def evaluate(
                 values = compute_group(operators, group, constants[nodes], columns)
                 place.copy_(values * factor[nodes])
             else:
-                left, right = _operands(group, constants[nodes], columns)
-                operators[group.operator].write(left, right, out=place)
+                size = max(1, _CHUNK // max(1, inputs.shape[1]))
+                for start in range(0, len(group.nodes), size):
+                    part = slice(start, start + size)
+                    left, right = _operands(group, constants[nodes], columns, part)
+                    operators[group.operator].write(left, right, out=place[part])
                 place.mul_(factor[nodes])
         else:
             at = torch.as_tensor(group.nodes, device=inputs.device)
@@ -91,13 +97,15 @@ def compute_group(
     return operators[group.operator](*_operands(group, constants, columns))
 
 
-def _operands(group: Group, constants: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the operands of a group side by side, both of shape (n, n_samples)."""
+def _operands(
+    group: Group, constants: Tensor, columns: Tensor, part: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Return the operands of part of a group side by side, both of shape (n, n_samples)."""
     device = columns.device
     left, right = (
-        constants.expand(-1, columns.shape[1])
+        constants[part].expand(-1, columns.shape[1])
         if operand is None
-        else columns.index_select(0, operand.to(device))
+        else columns.index_select(0, operand[part].to(device))
         for operand in group.operands
     )
     return left, right

@@ -8,6 +8,7 @@ were few is not heard there.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ __all__ = [
 _SKETCH = 1000
 # So many members are grown side by side: a call of torch serves all of them.
 _BATCH = 8
+# And so many training rows in all, whose columns are in memory.
+_BATCH_ROWS = 80_000
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
 _MOST_ROWS = 20_000
@@ -137,12 +140,23 @@ def plan_members(weight: Tensor, n_members: int, fraction: float | None, seed: i
     ]
 
 
-def n_together(settings: Settings) -> int:
+def n_together(n_members: int, n_rows: int, settings: Settings) -> int:
     """Return how many members are grown side by side.
 
-    One with the ``adam`` solver, where members have an optimizer each.
+    One with the ``adam`` solver, where members have an optimizer each; else as many as memory
+    bears, in batches of about one size.
+
+    Parameters
+    ----------
+    n_members : int
+    n_rows : int
+        Of the table.
+    settings : Settings
     """
-    return _BATCH if settings.solver == "exact" else 1
+    if settings.solver != "exact":
+        return 1
+    most = max(1, min(_BATCH, _BATCH_ROWS // min(n_rows, _MOST_ROWS)))
+    return math.ceil(n_members / math.ceil(n_members / most))
 
 
 def fit_members(

@@ -189,7 +189,7 @@ class StreamedRows:
     population : Population
         Whose columns the rows hold.
     block_size : int, default=16_384
-        Rows that are in memory with all their columns at a time.
+        Rows, counted over members, that are in memory with all their columns at a time.
     """
 
     def __init__(
@@ -211,9 +211,9 @@ class StreamedRows:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
         total: Sums | None = None
         population = self.population
-        n_members = len(population)
-        for start in range(0, len(self.weight), self.block_size):
-            rows = slice(start, start + self.block_size)
+        n_members, size = len(population), max(1, self.block_size // len(population))
+        for start in range(0, len(self.weight), size):
+            rows = slice(start, start + size)
             inputs = self.inputs[:, rows]
             columns = inputs.new_empty(n_members, population.n_columns, inputs.shape[1])
             columns[:, : len(inputs)] = inputs
