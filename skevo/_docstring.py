@@ -55,7 +55,8 @@ _DOCSTRING = """{summary}
     batch_size : int, default=256
         Rows per step of ``solver="adam"``.
     block_size : int, default=16_384
-        Rows that are worked on at a time. Results do not depend on it beyond rounding.
+        Rows that are worked on at a time during the fit. Results do not depend on it beyond
+        rounding.
     device : str, default="auto"
         A torch device; ``"auto"`` is a GPU where there is one.
     dtype : {{"auto", "float64", "float32"}}, default="auto"
