@@ -171,8 +171,9 @@ def test_formula_evaluates_to_prediction(operator):
     X = pd.DataFrame(rng.uniform(1, 5, (200, 2)), columns=["mass", "speed"])
     y = 0.5 * X["mass"] * X["speed"] ** 2 + np.sin(2 * X["speed"])
     model = EvolvingRegressor(
-        operators=(operator,), n_members=1, n_generations=5, max_nodes=4, random_state=0
-    ).fit(X, y)
+        operators=(operator,), n_members=1, n_generations=5, max_nodes=4,
+        validation_fraction=None, random_state=0,
+    ).fit(X, y)  # fmt: skip
     assert model.n_nodes_ > 0
     formula = model.formula_.removeprefix("y = ").replace("^", "**")
     functions = {

@@ -6,8 +6,8 @@ The page has a block for each command, between two comments::
     ...
     <!-- end -->
 
-Every block whose command contains ``--only`` is replaced by the date, the machine and what the
-command prints::
+The block whose command is ``--only``, or else every block whose command contains it, is replaced
+by the date, the machine and what the command prints::
 
     python docs/benchmarks/update_page.py --data DIR --only "bench_speed.py predict"
 
@@ -64,7 +64,8 @@ def main() -> None:
     parser.add_argument("--take", type=pathlib.Path, help="what an earlier run printed")
     options = parser.parse_args()
     commands = [command for command, _ in BLOCK.findall(PAGE.read_text())]
-    chosen = [command for command in commands if options.only in command]
+    chosen = [command for command in commands if options.only == command]
+    chosen = chosen or [command for command in commands if options.only in command]
     if not chosen:
         parser.error(f"no command contains {options.only!r}; there are: {'; '.join(commands)}")
     if options.take and len(chosen) > 1:
