@@ -86,6 +86,8 @@ class Evolution:
         Position in the history.
     stop_reason : str
         ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
+    alpha : float
+        The ridge penalty of the last generation.
     state : GrowerState or None
         What it takes to go on from the last generation, the same object for all members that
         ended together.
@@ -95,6 +97,7 @@ class Evolution:
     history: tuple[Generation, ...]
     best_generation: int
     stop_reason: str
+    alpha: float
     state: GrowerState | None = None
 
 
@@ -118,15 +121,16 @@ class _Course:
         if _best_generation(self.history) == len(self.history) - 1:
             self._among = population, place
 
-    def end(self, reason: str, state: GrowerState) -> Evolution:
-        """Return what the evolution gave."""
+    def end(self, reason: str, state: GrowerState, place: int) -> Evolution:
+        """Return what the evolution gave; the member stands at a place of the state."""
         network = self._best
         if self._among is not None:
-            population, place = self._among
-            network = population.network(place)
+            population, best_place = self._among
+            network = population.network(best_place)
         assert network is not None
         best = _best_generation(self.history)
-        return Evolution(network, tuple(self.history), best, reason, state)
+        alpha = float(state.alpha[place])
+        return Evolution(network, tuple(self.history), best, reason, alpha, state)
 
 
 def evolve_networks(
@@ -163,9 +167,9 @@ def evolve_networks(
         if len(going) < len(members):
             ended = [place for place, reason in enumerate(reasons) if reason]
             state = grower.state if not going else grower.state.take(ended)
-            for place in ended:
+            for among_ended, place in enumerate(ended):
                 member = members[place]
-                found[member] = courses[member].end(reasons[place], state)
+                found[member] = courses[member].end(reasons[place], state, among_ended)
             if not going:
                 return [found[member] for member in range(len(courses))]
             grower.take(going)

@@ -241,7 +241,8 @@ def fit_members(
         population = Population.of([evolution.network for evolution in evolutions])
         everything = StreamedRows(table.inputs, table.target, table.weight, population, block_size)
         moments = measure_moments(everything)
-        population, _ = fit_head(everything, population, loss, grower.alpha, moments)
+        alpha = moments.gram.new_tensor([evolution.alpha for evolution in evolutions])
+        population, _ = fit_head(everything, population, loss, alpha, moments)
         return [
             replace(evolution, network=population.network(member))
             for member, evolution in enumerate(evolutions)
