@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skevo.core.network import Nodes
-from skevo.core.population import EMPTY, Population, kinds
-from skevo.core.topology import CONSTANT
+from skevo.core.population import EMPTY, Population
+from skevo.core.topology import CONSTANT, kinds
 
 wirings = settings(max_examples=60, deadline=None, derandomize=True)
 

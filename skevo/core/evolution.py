@@ -319,14 +319,16 @@ def _solve_heads(grower: Grower) -> None:
 
 def _choose_alpha(grower: Grower) -> None:
     """Choose the ridge penalties anew, and solve the heads with them."""
-    grower.alpha = choose_alpha(
+    alpha = choose_alpha(
         grower.curvature,
         grower.population,
         variances(grower.moments.gram).sqrt(),
         0.5 * grower.moments.squared_residual(coefficients(grower.population)),
         grower.rows.total_weight,
     )
-    _solve_heads(grower)
+    if not torch.equal(alpha, grower.alpha):
+        grower.alpha = alpha
+        _solve_heads(grower)
 
 
 def _refine_constants(grower: Grower) -> None:

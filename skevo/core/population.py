@@ -18,9 +18,9 @@ from torch import Tensor
 
 from .network import Network, Nodes
 from .operators import Operator
-from .topology import CONSTANT, Index, Topology
+from .topology import CONSTANT, Index, Topology, kinds
 
-__all__ = ["EMPTY", "Plan", "Population", "Wiring", "kinds"]
+__all__ = ["EMPTY", "Plan", "Population", "Wiring"]
 
 # The operator of a slot without a node.
 EMPTY = -1
@@ -83,11 +83,6 @@ class Plan:
             [self.operators[run] for run in runs],
             [self.constant[run] for run in runs],
         )
-
-
-def kinds(operator: Index, left: Index, right: Index) -> Index:
-    """Return a number for what is computed in one call: 3 x operator + constant's side."""
-    return 3 * operator + (left == CONSTANT) + 2 * (right == CONSTANT)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .network import Nodes
-from .population import EMPTY, Plan, Population, Wiring, kinds
+from .population import EMPTY, Plan, Population, Wiring
+from .topology import kinds
 
 __all__ = ["Block", "Inputs", "MemoryRows", "RowSource", "StreamedRows", "node_columns"]
 

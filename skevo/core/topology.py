@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-__all__ = ["CONSTANT", "Group", "Topology"]
+__all__ = ["CONSTANT", "Group", "Topology", "kinds"]
 
 Index = NDArray[np.int64]
 
@@ -236,6 +236,11 @@ class Topology:
         return np.flatnonzero(touched[self.n_inputs : self.n_columns])
 
 
+def kinds(operator: Index, left: Index, right: Index) -> Index:
+    """Return a number for what is computed in one call: 3 x operator + constant's side."""
+    return 3 * operator + (left == CONSTANT) + 2 * (right == CONSTANT)
+
+
 def group_nodes(levels: Index, operator: Index, left: Index, right: Index) -> tuple[Group, ...]:
     """Group nodes of one level, operator and constant side.
 
@@ -250,8 +255,8 @@ def group_nodes(levels: Index, operator: Index, left: Index, right: Index) -> tu
     """
     if not len(operator):
         return ()
-    side = (left == CONSTANT) + 2 * (right == CONSTANT)
-    key = (levels * (int(operator.max()) + 1) + operator) * 3 + side
+    kind = kinds(operator, left, right)
+    key = levels * (int(kind.max()) + 1) + kind
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order])) + 1
     return tuple(
