@@ -31,6 +31,8 @@ __all__ = ["BaseEvolving"]
 Monitor = Callable[[int, int, Generation], None]
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
+# Generations without an improvement; one of gradient steps brings less.
+_PATIENCE = {"exact": 8, "adam": 15}
 
 
 class BaseEvolving(BaseEstimator):
@@ -47,7 +49,11 @@ class BaseEvolving(BaseEstimator):
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "pruning": [StrOptions({"loss", "std"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "n_iter_no_change": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -74,7 +80,7 @@ class BaseEvolving(BaseEstimator):
         alpha: Any = "auto",
         pruning: Any = "loss",
         validation_fraction: float | None = 0.1,
-        n_iter_no_change: int | None = 15,
+        n_iter_no_change: Any = "auto",
         tol: float = 1e-4,
         max_time: float | None = None,
         learning_rate: float = 0.01,
@@ -163,7 +169,7 @@ class BaseEvolving(BaseEstimator):
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings = self._settings()
         size = n_together(self.n_members, len(X), settings)
-        stopping = self._stopping(size)
+        stopping = self._stopping(size, settings.solver)
         dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._scaling, self.device_, dtype),
@@ -243,13 +249,16 @@ class BaseEvolving(BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, size: int) -> Stopping:
+    def _stopping(self, size: int, solver: str) -> Stopping:
         """Translate the parameters that say when to stop, for batches of so many members."""
+        patience = self.n_iter_no_change
+        if patience == "auto":
+            patience = _PATIENCE[solver]
         max_time = self.max_time
         if max_time is not None:
             # Batches share the time.
             max_time /= ceil(self.n_members / size)
-        return Stopping(self.n_generations, self.n_iter_no_change, self.tol, max_time)
+        return Stopping(self.n_generations, patience, self.tol, max_time)
 
     def _merge(self, members: list[Evolution]) -> Network:
         """Return one network with the outputs of all members."""
@@ -350,7 +359,7 @@ def _batches(
 ) -> list[tuple[list[Task], list[Evolution] | None]]:
     """Return the tasks of members that are grown side by side, with what they go on from.
 
-    Those that ended together go on together.
+    Those that were grown together go on together.
     """
     if earlier is None:
         return [([*tasks[start : start + size]], None) for start in range(0, len(tasks), size)]

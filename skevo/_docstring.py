@@ -44,10 +44,12 @@ _DOCSTRING = """{summary}
         Share of the rows that a single member holds out to select its size; several members hold
         out a fold each. None holds nothing out and selects by a closed-form criterion, as is done
         for tables of a total weight below 40 in any case.
-    n_iter_no_change : int or None, default=15
-        Stop after so many generations without an improvement of the validation loss.
+    n_iter_no_change : int, "auto" or None, default="auto"
+        Stop after so many generations without an improvement of the validation loss, averaged over
+        the members that are grown side by side. ``"auto"`` is 8, and 15 with ``solver="adam"``,
+        which takes one pass over the rows per generation. None has it go on.
     tol : float, default=1e-4
-        What counts as an improvement, relative to the best validation loss.
+        What counts as an improvement, relative to the best average.
     max_time : float or None, default=None
         Stop after about so many seconds, with the best network so far.
     learning_rate : float, default=0.01

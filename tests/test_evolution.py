@@ -525,13 +525,12 @@ def test_evolution_stops_after_n_generations(n_generations):
     assert len(found.history) == n_generations + 1
 
 
-def scripted(monkeypatch, values):
-    """Have generations report these validation losses, one second apart."""
-    lines = iter(values)
+def scripted(monkeypatch, *members):
+    """Have generations report these validation losses of each member."""
+    lines = zip(*members, strict=True)
 
     def assess(grower, seconds):
-        value = next(lines)
-        return [module.Generation(value, value, 0, float(len(values)))]
+        return [module.Generation(value, value, 0, seconds) for value in next(lines)]
 
     monkeypatch.setattr(module, "_assess", assess)
 
@@ -553,6 +552,21 @@ def test_evolution_stops_without_improvement(monkeypatch, values, patience, tol,
     assert found.stop_reason == "n_iter_no_change"
     assert len(found.history) == n_lines
     assert found.best_generation == best
+
+
+def test_members_stop_together_and_keep_their_own_best_generation(monkeypatch):
+    scripted(monkeypatch, [5, 3, 4, 4, 4, 4, 4, 4], [5, 5, 4, 2.5, 2, 9, 9, 9])
+    linear = Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)
+    inputs, target = normal(2, 3, 60), normal(2, 1, 60)
+    rows = MemoryRows(inputs, target, torch.ones(2, 60, dtype=torch.float64))
+    generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    grower = Grower(
+        Population.of([linear] * 2), rows, rows, None, SquaredError(), Settings(), generators
+    )
+    found = evolve_networks(grower, Stopping(20, 2, 0.0))
+    assert [one.stop_reason for one in found] == ["n_iter_no_change"] * 2
+    assert [len(one.history) for one in found] == [7, 7]
+    assert [one.best_generation for one in found] == [1, 4]
 
 
 def test_evolution_stops_after_max_time(monkeypatch):

@@ -165,10 +165,3 @@ def test_compact_moments_equal_those_of_the_compact_population():
     columns = torch.cat([inputs, torch.where(kept < 0, -1, 3 + kept)], dim=1)
     assert (columns < 0).any()
     assert_equal(moments.compact(columns), measure_moments(rows))
-
-
-def test_taken_moments_equal_those_of_the_members():
-    rows, _ = crowd(n_outputs=2)
-    some = torch.tensor([3, 1])
-    taken = MemoryRows(rows.columns[some], rows.target[some], rows.weight[some])
-    assert_equal(measure_moments(rows).take(some), measure_moments(taken))

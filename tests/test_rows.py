@@ -209,18 +209,6 @@ def test_columns_can_be_assigned_again_after_growing_and_sparing():
     assert_columns(rows, other)
 
 
-def test_taken_rows_are_those_of_the_members_without_nodes():
-    rows, population = crowd(block_size=64)
-    taken = rows.take(torch.tensor([2, 0]))
-    for name in ("target", "weight", "total_weight"):
-        assert torch.equal(getattr(taken, name), getattr(rows, name)[[2, 0]])
-    assert taken.block_size == 64
-    assert torch.equal(taken.columns, rows.columns[[2, 0], :3])
-    population = population.take([2, 0])
-    taken.assign(population)
-    assert_columns(taken, population)
-
-
 def test_columns_are_computed_once_for_a_population():
     population = alone(random_network())
     rows = make_rows(population=population)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -59,15 +60,15 @@ class Stopping:
     n_generations : int
         After so many generations behind the linear start.
     n_iter_no_change : int or None
-        After so many without an improvement.
+        After so many without an improvement of the mean validation loss of the members.
     tol : float
-        What counts as one, relative to the best validation loss.
+        What counts as one, relative to the best mean.
     max_time : float or None
         After so many seconds.
     """
 
     n_generations: int = 100
-    n_iter_no_change: int | None = 15
+    n_iter_no_change: int | None = None
     tol: float = 1e-4
     max_time: float | None = None
 
@@ -90,7 +91,7 @@ class Evolution:
         The ridge penalty of the last generation.
     state : GrowerState or None
         What it takes to go on from the last generation, the same object for all members that
-        ended together.
+        were grown together.
     """
 
     network: Network
@@ -113,23 +114,20 @@ class _Course:
     def __init__(self, earlier: Evolution | None) -> None:
         self.history = [] if earlier is None else list(earlier.history)
         self._best: Network | None = None if earlier is None else earlier.network
-        self._among: tuple[Population, int] | None = None
+        self._among: Population | None = None
 
-    def add(self, record: Generation, population: Population, place: int) -> None:
-        """Add a generation of the member that stands at a place of the population."""
+    def add(self, record: Generation, population: Population) -> None:
+        """Add a generation."""
         self.history.append(record)
         if _best_generation(self.history) == len(self.history) - 1:
-            self._among = population, place
+            self._among = population
 
-    def end(self, reason: str, state: GrowerState, place: int) -> Evolution:
-        """Return what the evolution gave; the member stands at a place of the state."""
-        network = self._best
-        if self._among is not None:
-            population, best_place = self._among
-            network = population.network(best_place)
+    def end(self, reason: str, state: GrowerState, member: int) -> Evolution:
+        """Return what the evolution of a member of the population gave."""
+        network = self._best if self._among is None else self._among.network(member)
         assert network is not None
         best = _best_generation(self.history)
-        alpha = float(state.alpha[place])
+        alpha = float(state.alpha[member])
         return Evolution(network, tuple(self.history), best, reason, alpha, state)
 
 
@@ -141,6 +139,9 @@ def evolve_networks(
 ) -> list[Evolution]:
     """Grow networks: train, prune, evolve until they stop improving.
 
+    They stop together, when the mean of their validation losses does: it is known better than that
+    of one member, whose fold may be small. Each member keeps its own best generation.
+
     Parameters
     ----------
     grower : Grower
@@ -149,7 +150,7 @@ def evolve_networks(
     monitor : callable, default=None
         Called as ``monitor(member, generation, record)`` after each generation of each member.
     earlier : sequence of Evolution, default=None
-        Those to go on from, whose state the grower has taken over.
+        Those to go on from, of the same history, whose state the grower has taken over.
 
     Returns
     -------
@@ -157,33 +158,21 @@ def evolve_networks(
         Each with the network of the generation whose validation loss was lowest.
     """
     began = time.perf_counter()
-    members = list(range(len(grower.population)))
-    courses = [_Course(earlier[member] if earlier else None) for member in members]
-    before = max(course.history[-1].seconds if course.history else 0.0 for course in courses)
-    found: dict[int, Evolution] = {}
-    while True:
-        reasons = [_stop_reason(stopping, courses[member].history, before) for member in members]
-        going = [place for place, reason in enumerate(reasons) if not reason]
-        if len(going) < len(members):
-            ended = [place for place, reason in enumerate(reasons) if reason]
-            state = grower.state if not going else grower.state.take(ended)
-            for among_ended, place in enumerate(ended):
-                member = members[place]
-                found[member] = courses[member].end(reasons[place], state, among_ended)
-            if not going:
-                return [found[member] for member in range(len(courses))]
-            grower.take(going)
-            members = [members[place] for place in going]
-        if courses[members[0]].history:
+    starts: Sequence[Evolution | None] = earlier or [None] * len(grower.population)
+    courses = [_Course(start) for start in starts]
+    before = courses[0].history[-1].seconds if earlier else 0.0
+    while not (reason := _stop_reason(stopping, [course.history for course in courses], before)):
+        if courses[0].history:
             prune(grower)
             evolve(grower)
         train(grower)
         records = _assess(grower, before + time.perf_counter() - began)
-        for place, (member, record) in enumerate(zip(members, records, strict=True)):
-            course = courses[member]
-            course.add(record, grower.population, place)
+        for member, (course, record) in enumerate(zip(courses, records, strict=True)):
+            course.add(record, grower.population)
             if monitor is not None:
                 monitor(member, len(course.history) - 1, record)
+    state = grower.state
+    return [course.end(reason, state, member) for member, course in enumerate(courses)]
 
 
 def train(grower: Grower) -> None:
@@ -292,17 +281,21 @@ def _best_generation(history: Sequence[Generation]) -> int:
     return losses.index(min(losses))
 
 
-def _stop_reason(stopping: Stopping, history: Sequence[Generation], before: float) -> str:
+def _stop_reason(
+    stopping: Stopping, histories: Sequence[Sequence[Generation]], before: float
+) -> str:
     """Return why to stop, or nothing; ``before`` are seconds that do not count."""
+    history = histories[0]
     if not history:
         return ""
     if len(history) - 1 >= stopping.n_generations:
         return "n_generations"
     bar, stale = float("inf"), 0
-    for record in history:
+    for records in zip(*histories, strict=True):
+        mean = fmean(record.validation_loss for record in records)
         stale += 1
-        if record.validation_loss < bar:
-            bar = record.validation_loss - stopping.tol * abs(record.validation_loss)
+        if mean < bar:
+            bar = mean - stopping.tol * abs(mean)
             stale = 0
     if stopping.n_iter_no_change is not None and stale >= stopping.n_iter_no_change:
         return "n_iter_no_change"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -116,20 +116,6 @@ class GrowerState:
     age: int
     generators: list[Tensor]
     optimizer: dict[str, Any] | None
-
-    def take(self, members: Sequence[int]) -> GrowerState:
-        """Return the state of some of the members."""
-        at = torch.as_tensor(members, device=self.alpha.device)
-        return replace(
-            self,
-            population=self.population.take(members),
-            moments=self.moments.take(at),
-            curvature=self.curvature.take(at),
-            alpha=self.alpha[at],
-            noise=self.noise[at],
-            loss_value=self.loss_value[at],
-            generators=[self.generators[member] for member in members],
-        )
 
 
 class Grower:
@@ -375,19 +361,7 @@ class Grower:
         at = columns.clamp(min=0)[..., None].expand(-1, -1, N_QUANTILES)
         self._quantiles = quantiles.gather(1, at)
 
-    # -- members -------------------------------------------------------------------------------
-
-    def take(self, members: Sequence[int]) -> None:
-        """Go on with some of the members only."""
-        at = torch.as_tensor(members, device=self.alpha.device)
-        state, is_sketch = self.state.take(members), self._sketch is self._rows
-        self._rows = self._rows.take(at)
-        self._sketch = self._rows if is_sketch else self._sketch.take(at)
-        self._validation = None if self._validation is None else self._validation.take(at)
-        self.population = state.population
-        self.generators = [self.generators[member] for member in members]
-        self._quantiles = self._quantiles[at]
-        self._take_over(state)
+    # -- going on ------------------------------------------------------------------------------
 
     @property
     def state(self) -> GrowerState:
@@ -415,17 +389,12 @@ class Grower:
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         gram = self.moments.gram
-        if torch.allclose(gram, state.moments.gram.to(gram), rtol=1e-9, atol=0.0):
-            self._take_over(state)
-        else:
-            self.alpha, self.age = state.alpha, state.age
-            self.measure()
-
-    def _take_over(self, state: GrowerState) -> None:
-        """Make alpha, age and statistics those of a state on the same rows."""
         self.alpha, self.age = state.alpha, state.age
-        self._moments, self._curvature = {self.searched: state.moments}, state.curvature
-        self._noise, self.loss_value = state.noise, state.loss_value
+        if torch.allclose(gram, state.moments.gram.to(gram), rtol=1e-9, atol=0.0):
+            self._moments, self._curvature = {self.searched: state.moments}, state.curvature
+            self._noise, self.loss_value = state.noise, state.loss_value
+        else:
+            self.measure()
 
 
 def _first_alpha(loss: Loss, settings: Settings) -> float:

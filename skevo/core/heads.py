@@ -12,7 +12,7 @@ side: they are the leading dimension of all that follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,10 +65,6 @@ class Curvature:
     def with_gradient(self, gradient: Tensor) -> Curvature:
         """Return the model with another gradient."""
         return replace(self, gradient=gradient)
-
-    def take(self, members: Tensor) -> Curvature:
-        """Return the model of some of the members."""
-        return Curvature(*(getattr(self, field.name)[members] for field in fields(self)))
 
 
 def penalty(gram: Tensor, alpha: Tensor) -> Tensor:

@@ -67,10 +67,6 @@ class Moments:
         gram = self.gram[member[..., None], at[..., None], at[:, None]]
         return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
 
-    def take(self, members: Tensor) -> Moments:
-        """Return the moments of some of the members."""
-        return Moments(self.gram[members], self.cross[members], self.square[members])
-
 
 def augment(columns: Tensor) -> Tensor:
     """Return columns with a leading column of ones, of shape (..., n_columns + 1, n_samples)."""

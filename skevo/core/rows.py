@@ -153,15 +153,6 @@ class MemoryRows:
         self._used = self.n_inputs + kept.shape[1]
         self._cache[:, self.n_inputs : self._used] = moved
 
-    def take(self, members: Tensor) -> MemoryRows:
-        """Return the rows of some of the members, without node columns."""
-        return MemoryRows(
-            self._cache[members, : self.n_inputs],
-            self.target[members],
-            self.weight[members],
-            self.block_size,
-        )
-
     def _hold(self, population: Population) -> None:
         self._held = population.wiring, population.constants
 
