@@ -258,7 +258,7 @@ class BaseEvolving(BaseEstimator):
         if max_time is not None:
             # Batches share the time.
             max_time /= ceil(self.n_members / size)
-        return Stopping(self.n_generations, patience, self.tol, max_time)
+        return Stopping(self.n_generations, patience, self.tol, max_time, self.n_members)
 
     def _merge(self, members: list[Evolution]) -> Network:
         """Return one network with the outputs of all members."""

@@ -15,11 +15,9 @@ from ._base import BaseEvolving
 from ._docstring import describe
 from .core.losses import Loss, SquaredError, TorchLoss
 from .core.network import Network
+from .core.statistics import widened_range
 
 __all__ = ["EvolvingRegressor"]
-
-# Predictions may leave the range of the training targets by this share of it.
-_MARGIN = 0.1
 
 
 @describe(
@@ -88,9 +86,9 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
         loss = self._torch_loss(mean, scale, self._torch_dtype(len(y)))
         members = self._grow(X, (target - mean) / scale, sample_weight, loss)
-        margin = _MARGIN * np.ptp(target, axis=0)
         self._single_output = y.ndim == 1
-        self._range = (target.min(axis=0) - margin, target.max(axis=0) + margin)
+        low, high = widened_range(torch.from_numpy(target.T))
+        self._range = low[:, 0].numpy(), high[:, 0].numpy()
         self._mean, self._scale = mean, scale
         self._store(members, self._merge(members))
         return self

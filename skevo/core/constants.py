@@ -22,7 +22,6 @@ from torch import Tensor
 
 from .heads import Curvature
 from .losses import Loss
-from .moments import augment
 from .population import Population
 from .rows import Block, RowSource, flatten, of_nodes, operands
 from .topology import CONSTANT, Index
@@ -64,14 +63,14 @@ def constant_step(
         ]
         residual = loss.residual(output, block.target) * block.weight[:, None]
         weight = (block.weight * loss.curvature(output))[:, None]
-        present = augment(block.columns).mT
+        present = block.columns.mT
         slopes = [
             (j @ r[..., None])[..., 0]
             for j, r in zip(jacobians, residual.unbind(dim=1), strict=True)
         ]
         weighted = [j * weight for j in jacobians]
         squares = [w @ j.mT for w, j in zip(weighted, jacobians, strict=True)]
-        crosses = [w @ present for w in weighted]
+        crosses = [torch.cat([w.sum(dim=2)[..., None], w @ present], dim=2) for w in weighted]
         return (
             torch.stack(slopes).sum(dim=0).double(),
             torch.stack(squares).sum(dim=0).double(),

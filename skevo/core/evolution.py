@@ -60,17 +60,25 @@ class Stopping:
     n_generations : int
         After so many generations behind the linear start.
     n_iter_no_change : int or None
-        After so many without an improvement of the mean validation loss of the members.
+        After so many without an improvement of what the members are judged by, on average.
     tol : float
         What counts as one, relative to the best mean.
     max_time : float or None
         After so many seconds.
+    n_averaged : int
+        Members whose outputs will be averaged.
     """
 
     n_generations: int = 100
     n_iter_no_change: int | None = None
     tol: float = 1e-4
     max_time: float | None = None
+    n_averaged: int = 1
+
+    @property
+    def training_share(self) -> float:
+        """Share of the training loss in what a generation is judged by; see `_expected_loss`."""
+        return 0.5 * (1.0 - 1.0 / self.n_averaged)
 
 
 @dataclass(frozen=True)
@@ -111,24 +119,31 @@ Monitor = Callable[[int, int, Generation], None]
 class _Course:
     """The course of one member: its history, and where its best network is."""
 
-    def __init__(self, earlier: Evolution | None) -> None:
+    def __init__(self, earlier: Evolution | None, share: float) -> None:
         self.history = [] if earlier is None else list(earlier.history)
+        # What the generations are judged by.
+        self.losses = [_expected_loss(record, share) for record in self.history]
+        self._share = share
         self._best: Network | None = None if earlier is None else earlier.network
         self._among: Population | None = None
 
     def add(self, record: Generation, population: Population) -> None:
         """Add a generation."""
         self.history.append(record)
-        if _best_generation(self.history) == len(self.history) - 1:
+        self.losses.append(_expected_loss(record, self._share))
+        if self._best_generation == len(self.history) - 1:
             self._among = population
 
     def end(self, reason: str, state: GrowerState, member: int) -> Evolution:
         """Return what the evolution of a member of the population gave."""
         network = self._best if self._among is None else self._among.network(member)
         assert network is not None
-        best = _best_generation(self.history)
-        alpha = float(state.alpha[member])
+        best, alpha = self._best_generation, float(state.alpha[member])
         return Evolution(network, tuple(self.history), best, reason, alpha, state)
+
+    @property
+    def _best_generation(self) -> int:
+        return self.losses.index(min(self.losses))
 
 
 def evolve_networks(
@@ -139,7 +154,7 @@ def evolve_networks(
 ) -> list[Evolution]:
     """Grow networks: train, prune, evolve until they stop improving.
 
-    They stop together, when the mean of their validation losses does: it is known better than that
+    They stop together, when the mean of what they are judged by does: it is known better than that
     of one member, whose fold may be small. Each member keeps its own best generation.
 
     Parameters
@@ -155,13 +170,15 @@ def evolve_networks(
     Returns
     -------
     list of Evolution
-        Each with the network of the generation whose validation loss was lowest.
+        Each with the network of its best generation.
     """
     began = time.perf_counter()
     starts: Sequence[Evolution | None] = earlier or [None] * len(grower.population)
-    courses = [_Course(start) for start in starts]
+    # Where no row is held out, members train on the same rows, and averaging gains little.
+    share = 0.0 if grower.validation is None else stopping.training_share
+    courses = [_Course(start, share) for start in starts]
     before = courses[0].history[-1].seconds if earlier else 0.0
-    while not (reason := _stop_reason(stopping, [course.history for course in courses], before)):
+    while not (reason := _stop_reason(stopping, courses, before)):
         if courses[0].history:
             prune(grower)
             evolve(grower)
@@ -236,7 +253,9 @@ def _assess(grower: Grower, seconds: float) -> list[Generation]:
     """Measure the present networks."""
     loss = grower.loss_value
     if grower.validation is not None:
-        validation_loss = mean_loss(grower.validation, grower.population, grower.loss)
+        validation_loss = mean_loss(
+            grower.validation, grower.population, grower.loss, grower.limits
+        )
     else:
         validation_loss = _criterion(grower, loss)
     n_outputs = grower.population.bias.shape[1]
@@ -275,24 +294,31 @@ def _criterion(grower: Grower, loss: Tensor) -> Tensor:
     return torch.where(share < 0.9, loss / (1.0 - share).square(), torch.inf)
 
 
-def _best_generation(history: Sequence[Generation]) -> int:
-    """Return the first generation of the lowest validation loss."""
-    losses = [record.validation_loss for record in history]
-    return losses.index(min(losses))
+def _expected_loss(record: Generation, share: float) -> float:
+    r"""Estimate the loss of the average of members by that of one.
+
+    For a fit of :math:`d` parameters the gap between held-out and training loss is about twice what
+    the variance of the fit adds to the loss. Averaging :math:`K` members leaves :math:`1/K` of that
+    variance, so that of the gap :math:`(1 - 1/K)/2` has to be taken off [1]_.
+
+    References
+    ----------
+    .. [1] A. Krogh and J. Vedelsby, "Neural network ensembles, cross validation, and active
+       learning", Advances in Neural Information Processing Systems 7, 1995.
+    """
+    return record.validation_loss - share * (record.validation_loss - record.loss)
 
 
-def _stop_reason(
-    stopping: Stopping, histories: Sequence[Sequence[Generation]], before: float
-) -> str:
+def _stop_reason(stopping: Stopping, courses: Sequence[_Course], before: float) -> str:
     """Return why to stop, or nothing; ``before`` are seconds that do not count."""
-    history = histories[0]
+    history = courses[0].history
     if not history:
         return ""
     if len(history) - 1 >= stopping.n_generations:
         return "n_generations"
     bar, stale = float("inf"), 0
-    for records in zip(*histories, strict=True):
-        mean = fmean(record.validation_loss for record in records)
+    for losses in zip(*(course.losses for course in courses), strict=True):
+        mean = fmean(losses)
         stale += 1
         if mean < bar:
             bar = mean - stopping.tol * abs(mean)

@@ -32,6 +32,7 @@ from .network import Nodes
 from .population import Population
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
+from .statistics import widened_range
 
 __all__ = ["Grower", "GrowerState", "Settings"]
 
@@ -145,6 +146,8 @@ class Grower:
         Generations that were trained.
     loss_value : Tensor of shape (n_members,)
         Mean loss on the searched rows after the last training.
+    limits : (Tensor, Tensor) of shape (n_members, n_outputs, 1), or None
+        What predictions will be clipped to; None where they are not.
     trainer : GradientTrainer or None
         What holds the optimizer of the ``adam`` solver.
     """
@@ -170,6 +173,7 @@ class Grower:
             if settings.solver == "adam"
             else None
         )
+        self.limits = None if loss.known_scale else widened_range(rows.target)
         self._rows, self._sketch, self._validation = rows, sketch, validation
         self._moments: dict[MemoryRows, Moments] = {}
         self._curvature: Curvature | None = None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .losses import Loss, SquaredError
-from .moments import Moments, augment, measure_moments, variances
+from .moments import Moments, measure_moments, variances, weighted_gram
 from .population import Population
 from .rows import Block, RowSource
 
@@ -88,11 +88,20 @@ def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(gram[..., :1, 0]), of_columns], dim=-1)
 
 
-def mean_loss(rows: RowSource, population: Population, loss: Loss) -> Tensor:
-    """Return each member's weighted mean loss; the rows hold the columns of the population."""
+def mean_loss(
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Return each member's weighted mean loss; the rows hold the columns of the population.
+
+    Outputs are clipped to ``limits``, low and high of shape (n_members, n_outputs, 1).
+    """
 
     def function(block: Block) -> tuple[Tensor]:
-        value = loss.value(population.output(block.columns), block.target)
+        output = population.output(block.columns)
+        value = loss.value(output if limits is None else output.clamp(*limits), block.target)
         return ((value * block.weight).sum(dim=-1).double(),)
 
     return rows.reduce(function)[0] / rows.total_weight
@@ -276,9 +285,8 @@ def _model(
     """Return the quadratic model of a loss whose curvature depends on the row."""
 
     def function(block: Block) -> tuple[Tensor]:
-        columns = augment(block.columns)
         weight = block.weight * loss.curvature(population.output(block.columns))
-        return (((columns * weight[:, None]) @ columns.mT).double(),)
+        return (weighted_gram(block.columns, weight),)
 
     matrix = rows.reduce(function)[0]
     return _factorise(matrix, ridge, population.weight.dtype).with_gradient(gradient)

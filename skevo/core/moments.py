@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .rows import Block, RowSource
 
-__all__ = ["Moments", "augment", "extend_moments", "measure_moments", "variances"]
+__all__ = ["Moments", "extend_moments", "measure_moments", "variances", "weighted_gram"]
 
 # Columns whose variance is below this share of their mean square are constant to rounding.
 _CONSTANT = 1e-12
@@ -68,20 +68,32 @@ class Moments:
         return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
 
 
-def augment(columns: Tensor) -> Tensor:
-    """Return columns with a leading column of ones, of shape (..., n_columns + 1, n_samples)."""
-    return torch.cat([torch.ones_like(columns[..., :1, :]), columns], dim=-2)
+def weighted_gram(columns: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted Gram matrix of the augmented columns of some rows, in float64.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (..., n_columns, n_samples)
+    weight : Tensor of shape (..., n_samples)
+
+    Returns
+    -------
+    Tensor of shape (..., n_columns + 1, n_columns + 1)
+    """
+    weighted = columns * weight[..., None, :]
+    first = torch.cat([weight.sum(dim=-1)[..., None], weighted.sum(dim=-1)], dim=-1).double()
+    others = torch.cat([first[..., None, 1:], (weighted @ columns.mT).double()], dim=-2)
+    return torch.cat([first[..., None], others], dim=-1)
 
 
 def measure_moments(rows: RowSource) -> Moments:
     """Return the moments of the columns that the rows hold."""
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        columns, target = augment(block.columns), block.target
-        weighted = columns * block.weight[..., None, :]
-        square = (target.square() @ block.weight[..., None])[..., 0]
-        parts = (weighted @ columns.mT, weighted @ target.mT, square)
-        return tuple(part.double() for part in parts)
+        weighted = block.target * block.weight[..., None, :]
+        cross = torch.cat([weighted.sum(dim=-1)[..., None, :], block.columns @ weighted.mT], dim=-2)
+        square = (weighted * block.target).sum(dim=-1)
+        return weighted_gram(block.columns, block.weight), cross.double(), square.double()
 
     return Moments(*rows.reduce(function))
 

@@ -53,6 +53,22 @@ def weighted_deviation(columns: Tensor, weight: Tensor) -> Tensor:
     return (centred.square() @ share).sqrt()[..., 0]
 
 
+def widened_range(target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how low and how high predictions may go: the range of the targets and a tenth more.
+
+    Parameters
+    ----------
+    target : Tensor of shape (..., n_outputs, n_samples)
+
+    Returns
+    -------
+    low, high : Tensor of shape (..., n_outputs, 1)
+    """
+    low, high = target.amin(dim=-1, keepdim=True), target.amax(dim=-1, keepdim=True)
+    margin = 0.1 * (high - low)
+    return low - margin, high + margin
+
+
 def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float]) -> Tensor:
     """Return weighted quantiles of each column (the inverse of its distribution function).
 
