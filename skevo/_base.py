@@ -81,7 +81,7 @@ class BaseEvolving(BaseEstimator):
         pruning: Any = "loss",
         validation_fraction: float | None = 0.1,
         n_iter_no_change: Any = "auto",
-        tol: float = 1e-4,
+        tol: float = 0.02,
         max_time: float | None = None,
         learning_rate: float = 0.01,
         batch_size: int = 256,

@@ -48,7 +48,7 @@ _DOCSTRING = """{summary}
         Stop after so many generations without an improvement of the validation loss, averaged over
         the members that are grown side by side. ``"auto"`` is 8, and 15 with ``solver="adam"``,
         which takes one pass over the rows per generation. None has it go on.
-    tol : float, default=1e-4
+    tol : float, default=0.02
         What counts as an improvement, relative to the best average.
     max_time : float or None, default=None
         Stop after about so many seconds, with the best network so far.

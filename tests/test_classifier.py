@@ -40,7 +40,7 @@ def test_fit_no_generations_multiclass_near_logistic_regression():
 def test_fit_moons_beats_linear():
     X, y = make_moons(400, noise=0.2, random_state=0)
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
-    model = EvolvingClassifier(n_members=2, n_generations=25, random_state=0).fit(X_train, y_train)
+    model = EvolvingClassifier(n_members=4, n_generations=25, random_state=0).fit(X_train, y_train)
     linear = LogisticRegression().fit(X_train, y_train)
     assert model.score(X_test, y_test) > max(0.93, linear.score(X_test, y_test))
     assert log_loss(y_test, model.predict_proba(X_test)) < 0.2

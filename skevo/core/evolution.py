@@ -71,7 +71,7 @@ class Stopping:
 
     n_generations: int = 100
     n_iter_no_change: int | None = None
-    tol: float = 1e-4
+    tol: float = 0.0
     max_time: float | None = None
     n_averaged: int = 1
 
@@ -351,20 +351,14 @@ def _choose_alpha(grower: Grower) -> None:
 
 
 def _refine_constants(grower: Grower) -> None:
-    """Take a step on the constants where it lowers the objective, or a quarter of it, or none."""
-    value, before = grower.objective, grower.population.constants
-    step = constant_step(
-        grower.rows, grower.population, grower.loss, grower.curvature, damping=1e-3
-    )
-    size = (step != 0).any(dim=1).to(value)
-    for shorter in (0.25, 0.0, 0.0):
-        constants = before + size[:, None].to(step.dtype) * step
-        grower.revalue(replace(grower.population, constants=constants))
-        _solve_heads(grower)
-        worse = ~(grower.objective < value) & (size > 0)
-        if not worse.any():
-            return
-        size = torch.where(worse, shorter * size, size)
+    """Take a step on the constants of those members whose objective it lowers."""
+    value, before = grower.objective, (grower.population, grower.moments, grower.curvature)
+    step = constant_step(grower.rows, grower.population, grower.loss, grower.curvature, damping=0.1)
+    grower.revalue(replace(grower.population, constants=grower.population.constants + step))
+    _solve_heads(grower)
+    worse = ~(grower.objective < value) & (step != 0).any(dim=1)
+    if worse.any():
+        grower.take_back(worse, *before)
 
 
 def _mutate(grower: Grower) -> Nodes:

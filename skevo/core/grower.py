@@ -29,7 +29,7 @@ from .heads import (
 from .losses import Loss, SquaredError
 from .moments import Moments, extend_moments, measure_moments
 from .network import Nodes
-from .population import Population
+from .population import Population, choose
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
 from .statistics import widened_range
@@ -307,6 +307,23 @@ class Grower:
         self._moments = {}
         self._curvature = None
         self._quantiles = self._quantiles[:, :0]
+
+    def take_back(
+        self, members: Tensor, population: Population, moments: Moments, curvature: Curvature
+    ) -> None:
+        """Make some members again what they were before their constants changed.
+
+        Parameters
+        ----------
+        members : Tensor of shape (n_members,), bool
+        population, moments, curvature
+            From before the change.
+        """
+        changed = self.moments, self.curvature
+        self.population = choose(members, population, self.population)
+        self._rows.assign(self.population, members.numpy(force=True))
+        self._moments = {self.searched: choose(members, moments, changed[0])}
+        self._curvature = choose(members, curvature, changed[1])
 
     def _holding(self) -> list[MemoryRows]:
         """Return the sources that hold the columns of the population at present."""

@@ -34,6 +34,9 @@ __all__ = [
     "with_coefficients",
 ]
 
+# Sums of products in single precision are off by less than this share of the columns' squares.
+_ROUNDING = 1e-5
+
 
 @dataclass(frozen=True)
 class Curvature:
@@ -86,6 +89,19 @@ def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
     variance = variances(gram)
     of_columns = torch.where(variance > 0, alpha[..., None] * variance, gram[..., :1, 0])
     return torch.cat([torch.zeros_like(gram[..., :1, 0]), of_columns], dim=-1)
+
+
+def _penalty_for(loss: Loss, gram: Tensor, alpha: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the penalty on columns of a dtype.
+
+    The loss that is computed from moments gets a little more for columns in single precision, whose
+    products are off by their rounding: how nearly dependent ones differ is not known, and large
+    opposite weights must not rest on it.
+    """
+    ridge = penalty(gram, alpha)
+    if isinstance(loss, SquaredError) and dtype == torch.float32:
+        ridge[..., 1:] += _ROUNDING * gram.diagonal(dim1=-2, dim2=-1)[..., 1:]
+    return ridge
 
 
 def mean_loss(
@@ -162,10 +178,11 @@ def fit_head(
     curvature : Curvature
         At the returned heads.
     """
-    ridge = penalty(moments.gram, alpha)
+    dtype = population.weight.dtype
+    ridge = _penalty_for(loss, moments.gram, alpha, dtype)
     if loss.bound is None:
         return _newton(rows, population, loss, ridge, n_steps)
-    fixed = _factorise(loss.bound * moments.gram, ridge, population.weight.dtype)
+    fixed = _factorise(loss.bound * moments.gram, ridge, dtype)
     if isinstance(loss, SquaredError):
         beta = fixed.inverse @ moments.cross
         # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
@@ -264,7 +281,8 @@ def quadratic_model(
         Of the rows; measured if None.
     """
     moments = measure_moments(rows) if moments is None else moments
-    ridge, dtype = penalty(moments.gram, alpha), population.weight.dtype
+    dtype = population.weight.dtype
+    ridge = _penalty_for(loss, moments.gram, alpha, dtype)
     if isinstance(loss, SquaredError):
         gradient = moments.gradient(coefficients(population), ridge)
         return _factorise(moments.gram, ridge, dtype).with_gradient(gradient)

@@ -17,6 +17,9 @@ __all__ = ["Moments", "extend_moments", "measure_moments", "variances", "weighte
 # Columns whose variance is below this share of their mean square are constant to rounding.
 _CONSTANT = 1e-12
 
+# Rows whose products are summed in the precision of the columns.
+_PART = 256
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -68,6 +71,34 @@ class Moments:
         return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
 
 
+def weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted products of augmented columns with other columns, in float64.
+
+    Sums over some rows in the precision of the columns are added up in float64: sums in single
+    precision over many rows would be off by more than nearly dependent columns differ.
+
+    Parameters
+    ----------
+    left : Tensor of shape (..., n_left, n_samples)
+    right : Tensor of shape (..., n_right, n_samples)
+    weight : Tensor of shape (..., n_samples)
+
+    Returns
+    -------
+    Tensor of shape (..., n_left + 1, n_right)
+    """
+    total: Tensor | None = None
+    for rows in range(0, weight.shape[-1], _PART):
+        some = slice(rows, rows + _PART)
+        weighted = right[..., some] * weight[..., None, some]
+        part = torch.cat(
+            [weighted.sum(dim=-1)[..., None, :], left[..., some] @ weighted.mT], dim=-2
+        )
+        total = part.double() if total is None else total.add_(part)
+    assert total is not None
+    return total
+
+
 def weighted_gram(columns: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted Gram matrix of the augmented columns of some rows, in float64.
 
@@ -80,20 +111,20 @@ def weighted_gram(columns: Tensor, weight: Tensor) -> Tensor:
     -------
     Tensor of shape (..., n_columns + 1, n_columns + 1)
     """
-    weighted = columns * weight[..., None, :]
-    first = torch.cat([weight.sum(dim=-1)[..., None], weighted.sum(dim=-1)], dim=-1).double()
-    others = torch.cat([first[..., None, 1:], (weighted @ columns.mT).double()], dim=-2)
-    return torch.cat([first[..., None], others], dim=-1)
+    products = weighted_products(columns, columns, weight)
+    total = weight.sum(dim=-1, dtype=torch.float64)[..., None]
+    first = torch.cat([total, products[..., 0, :]], dim=-1)
+    return torch.cat([first[..., None], products], dim=-1)
 
 
 def measure_moments(rows: RowSource) -> Moments:
     """Return the moments of the columns that the rows hold."""
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        weighted = block.target * block.weight[..., None, :]
-        cross = torch.cat([weighted.sum(dim=-1)[..., None, :], block.columns @ weighted.mT], dim=-2)
-        square = (weighted * block.target).sum(dim=-1)
-        return weighted_gram(block.columns, block.weight), cross.double(), square.double()
+        target, weight = block.target, block.weight
+        cross = weighted_products(block.columns, target, weight)
+        square = (target.square() * weight[..., None, :]).sum(dim=-1, dtype=torch.float64)
+        return weighted_gram(block.columns, weight), cross, square
 
     return Moments(*rows.reduce(function))
 
@@ -103,9 +134,11 @@ def extend_moments(rows: RowSource, moments: Moments) -> Moments:
     n_old = moments.gram.shape[-1] - 1
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        new = block.columns[..., n_old:, :] * block.weight[..., None, :]
-        with_intercept = torch.cat([new.sum(dim=-1)[..., None, :], block.columns @ new.mT], dim=-2)
-        return with_intercept.double(), (new @ block.target.mT).double()
+        new = block.columns[..., n_old:, :]
+        return (
+            weighted_products(block.columns, new, block.weight),
+            weighted_products(new, block.target, block.weight)[..., 1:, :],
+        )
 
     new, cross = rows.reduce(function)
     upper = torch.cat([moments.gram, new[..., : n_old + 1, :].mT], dim=-2)

@@ -8,8 +8,9 @@ is zero, and so is its head weight, for which the penalty of constant columns se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,12 @@ from .network import Network, Nodes
 from .operators import Operator
 from .topology import CONSTANT, Index, Topology, kinds
 
-__all__ = ["EMPTY", "Plan", "Population", "Wiring"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["EMPTY", "Plan", "Population", "Wiring", "choose"]
+
+T = TypeVar("T", bound="DataclassInstance")
 
 # The operator of a slot without a node.
 EMPTY = -1
@@ -357,3 +363,22 @@ class Population:
             for name in ("constants", "scale", "weight", "bias")
         }
         return replace(self, **moved)
+
+
+def choose(members: Tensor, one: T, other: T) -> T:
+    """Return some members of one object and the rest of another that is like it.
+
+    Parameters
+    ----------
+    members : Tensor of shape (n_members,), bool
+        Those that are taken from ``one``.
+    one, other : dataclass
+        Whose tensors have a leading dimension of members, and whose other attributes are equal.
+    """
+    chosen = {}
+    for field in fields(one):
+        value = getattr(one, field.name)
+        if isinstance(value, Tensor):
+            at = members.view(-1, *[1] * (value.ndim - 1))
+            chosen[field.name] = torch.where(at, value, getattr(other, field.name))
+    return replace(one, **chosen)

@@ -116,8 +116,15 @@ class MemoryRows:
             return False
         return self._held[0] is population.wiring and self._held[1] is population.constants
 
-    def assign(self, population: Population) -> None:
-        """Make the columns those of a population, if they are not."""
+    def assign(self, population: Population, members: NDArray[np.bool_] | None = None) -> None:
+        """Make the columns those of a population, if they are not.
+
+        Parameters
+        ----------
+        population : Population
+        members : ndarray of shape (n_members,), bool, default=None
+            Those whose columns are not those of the population; all, if None.
+        """
         if self.holds(population):
             return
         self._hold(population)
@@ -125,7 +132,7 @@ class MemoryRows:
         self._reserve(population.n_columns)
         self._used = population.n_columns
         for rows in self._blocks():
-            compute_columns(population, self.columns[..., rows])
+            compute_columns(population, self.columns[..., rows], members)
 
     def grow(self, population: Population, nodes: Nodes) -> None:
         """Add the columns of nodes that have joined the population."""
@@ -253,7 +260,9 @@ def _empty(columns: Tensor, gone: NDArray[np.bool_]) -> None:
         table.index_fill_(0, at, 0.0)
 
 
-def compute_columns(population: Population, columns: Tensor) -> None:
+def compute_columns(
+    population: Population, columns: Tensor, members: NDArray[np.bool_] | None = None
+) -> None:
     """Compute the columns of all nodes, in place.
 
     Parameters
@@ -261,9 +270,11 @@ def compute_columns(population: Population, columns: Tensor) -> None:
     population : Population
     columns : Tensor of shape (n_members, n_columns, n_samples)
         Holding the inputs; zero, when done, in empty slots.
+    members : ndarray of shape (n_members,), bool, default=None
+        Those whose nodes are computed; all, if None.
     """
     wiring = population.wiring
-    plan = wiring.plan
+    plan = wiring.plan if members is None else wiring.plan.take(members[wiring.plan.member])
     table, step = flatten(columns)
     _empty(columns[:, wiring.n_inputs :], ~wiring.present)
     own = torch.as_tensor(plan.member * step + wiring.n_inputs + plan.slot, device=table.device)
