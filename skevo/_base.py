@@ -32,7 +32,7 @@ Monitor = Callable[[int, int, Generation], None]
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
 # Generations without an improvement; one of gradient steps brings less.
-_PATIENCE = {"exact": 8, "adam": 15}
+_PATIENCE = {"exact": 6, "adam": 15}
 
 
 class BaseEvolving(BaseEstimator):

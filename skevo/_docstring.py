@@ -46,7 +46,7 @@ _DOCSTRING = """{summary}
         for tables of a total weight below 40 in any case.
     n_iter_no_change : int, "auto" or None, default="auto"
         Stop after so many generations without an improvement of the validation loss, averaged over
-        the members that are grown side by side. ``"auto"`` is 8, and 15 with ``solver="adam"``,
+        the members that are grown side by side. ``"auto"`` is 6, and 15 with ``solver="adam"``,
         which takes one pass over the rows per generation. None has it go on.
     tol : float, default=0.02
         What counts as an improvement, relative to the best average.

@@ -1,15 +1,17 @@
 """Evolution: the three steps, their bookkeeping, and when they stop."""
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import reference
 import torch
-from builders import TAME, assert_same_network, normal, random_network
+from builders import TAME, assert_same_network, crowd, normal, random_network
 
 from skevo.core import evolution as module
+from skevo.core.constants import constant_step
 from skevo.core.evolution import Stopping, evolve, evolve_networks, prune, train
 from skevo.core.grower import Grower, Settings
 from skevo.core.heads import coefficients, mean_loss, objective
@@ -198,6 +200,33 @@ def test_noise_estimates_half_the_variance_of_the_residual():
     left = 2.0 * grower.loss_value * N / (2.0 * (N - 4))
     assert grower.noise == pytest.approx(left, rel=1e-6)
     assert 1.5 < grower.noise < 2.5
+
+
+def test_members_take_back_the_steps_that_do_not_help(monkeypatch):
+    rows, population = crowd()
+    # Of a population whose second member has no constant.
+    held = population.wiring.constant_nodes
+    moves = torch.tensor([0.0, 0.0, 1e3, 1.0], dtype=torch.float64)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
+    settings = Settings(alpha=1.0, refine_every=2)
+    grower = Grower(population, rows, rows, None, SquaredError(), settings, generators)
+    grower.age = 1
+    train(grower)
+    before = grower.population
+    step = constant_step(rows, before, grower.loss, grower.curvature, 1e-3)
+    step = step * moves[:, None]
+    monkeypatch.setattr(module, "constant_step", lambda *args, **kwargs: step)
+    value = grower.objective
+    train(grower)
+    moved = (grower.population.constants != before.constants).any(dim=1)
+    assert held[2:].any(axis=1).all()
+    assert moved.tolist() == [False, False, False, True]
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(
+            getattr(grower.population, name)[:3], getattr(before, name)[:3], rtol=1e-9, atol=1e-9
+        )
+    assert (grower.objective[3:] < value[3:]).all()
+    assert_consistent(grower)
 
 
 # -- prune -----------------------------------------------------------------------------------------
@@ -567,6 +596,33 @@ def test_members_stop_together_and_keep_their_own_best_generation(monkeypatch):
     assert [one.stop_reason for one in found] == ["n_iter_no_change"] * 2
     assert [len(one.history) for one in found] == [7, 7]
     assert [one.best_generation for one in found] == [1, 4]
+
+
+def test_members_are_judged_as_part_of_an_average(monkeypatch):
+    # Of (validation, training) loss; a share of (1 - 1/4)/2 of their difference is taken off.
+    lines = iter([(1.0, 0.9), (0.8, 0.8), (0.82, 0.5), (0.9, 0.4), (1.1, 0.1), (2.0, 0.0)])
+
+    def assess(grower, seconds):
+        held, loss = next(lines)
+        return [module.Generation(loss, held, 0, seconds)]
+
+    monkeypatch.setattr(module, "_assess", assess)
+    grower = make_grower(sources_of={"n_held": 40})
+    found = evolve_alone(grower, Stopping(5, None, n_averaged=4))
+    judged = [1.0 - 0.0375, 0.8, 0.82 - 0.12, 0.9 - 0.1875, 1.1 - 0.375, 2.0 - 0.75]
+    assert found.best_generation == int(np.argmin(judged)) == 2
+
+
+def test_held_out_predictions_are_clipped_to_the_widened_range_of_the_targets():
+    grower = make_grower(sources_of={"n_held": 40})
+    network = only(grower)
+    far = replace(network, bias=torch.full_like(network.bias, 1e6))
+    grower.revalue(Population.of([far]))
+    (record,) = module._assess(grower, 0.0)
+    target = grower.rows.target[0, 0]
+    high = float(target.max() + 0.1 * (target.max() - target.min()))
+    expected = (grower.validation.target[0, 0] - high).square().mean()
+    assert record.validation_loss == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_evolution_stops_after_max_time(monkeypatch):

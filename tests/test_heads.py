@@ -187,6 +187,23 @@ def test_more_columns_than_rows_are_solved_by_the_penalty():
     )
 
 
+@pytest.mark.parametrize("difference", [1e-2, 1e-3, 1e-4, 1e-5])
+def test_single_precision_loss_of_nearly_dependent_columns_is_what_moments_say(difference):
+    n = 6000
+    first = 5.0 + normal(1, n)
+    others = first + difference * normal(6, n, seed=4)
+    inputs = torch.cat([first, others]).float()
+    target = (first - 5.0 + 0.3 * normal(1, n, seed=5)).float()
+    population = alone(Network.linear(get_operators(("add",)), 7, 1))
+    rows = rows_for(population, target, inputs)
+    moments = measure_moments(rows)
+    fitted, _ = fit_head(rows, population, SquaredError(), torch.tensor([0.1]).double(), moments)
+    squares = float(moments.squared_residual(coefficients(fitted))) / n
+    truth = 2.0 * float(mean_loss(rows, fitted, SquaredError()))
+    assert squares == pytest.approx(truth, rel=0.02)
+    assert truth == pytest.approx(0.09, rel=0.1)
+
+
 def test_single_precision_head_is_near_double_precision_head():
     rows, population, _ = problem()
     fitted, _ = fit(rows, population, SquaredError(), 1.0)
@@ -332,6 +349,18 @@ def test_mean_loss_is_weighted_mean():
     assert found == pytest.approx(np.average(0.5 * squares, weights=weight), rel=1e-12)
     found = mean_square_residual(rows, population, SquaredError()).item()
     assert found == pytest.approx(np.average(squares, weights=weight), rel=1e-12)
+
+
+def test_mean_loss_of_clipped_outputs():
+    rows, population, columns = problem(kind="random")
+    target, weight = rows.target[0, 0].numpy(), rows.weight[0].numpy()
+    output = columns @ population.weight[0, 0].numpy() + float(population.bias)
+    low, high = np.quantile(output, [0.3, 0.8])
+    limits = (torch.tensor([[[bound]]], dtype=torch.float64) for bound in (low, high))
+    limits = tuple(limits)
+    found = mean_loss(rows, population, SquaredError(), limits).item()
+    squares = (target - output.clip(low, high)) ** 2
+    assert found == pytest.approx(np.average(0.5 * squares, weights=weight), rel=1e-12)
 
 
 # -- members side by side --------------------------------------------------------------------------

@@ -24,6 +24,19 @@ def problem(kind="ones", n_outputs=1, block_size=4096):
     return rows, population, rows.columns[0].T.numpy()
 
 
+@pytest.mark.parametrize("n_known", [2, 40])
+def test_products_of_many_single_precision_rows_are_nearly_those_in_double(n_known):
+    # Positive terms: sums in single precision would drift.
+    columns = 1.0 + normal(1, 40, 20_000).abs().float()
+    rows = MemoryRows(columns, columns[:, :1], torch.ones(1, 20_000), 100_000)
+    known = MemoryRows(columns[:, :n_known], rows.target, rows.weight, 100_000)
+    found = extend_moments(rows, measure_moments(known)).gram[0, 1:, 1:]
+    expected = columns[0].double() @ columns[0].double().T
+    scale = expected.diagonal().rsqrt()
+    error = (found - expected) * scale[:, None] * scale
+    assert float(error.abs().max()) < 3e-7
+
+
 @pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("block_size", [64, 100_000])
 @pytest.mark.parametrize("kind", ["ones", "random"])

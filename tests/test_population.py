@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skevo.core.network import Nodes
-from skevo.core.population import EMPTY, Population
+from skevo.core.population import EMPTY, Population, choose
 from skevo.core.topology import CONSTANT, kinds
 
 wirings = settings(max_examples=60, deadline=None, derandomize=True)
@@ -90,6 +90,29 @@ def test_taken_members_are_the_networks(pair, data):
     networks, population = pair
     some = data.draw(st.lists(st.integers(0, len(networks) - 1), min_size=1, max_size=3))
     assert_members(population.take(some), [networks[member] for member in some])
+
+
+@wirings
+@given(populations(), st.data())
+def test_chosen_members_are_of_one_population_and_the_rest_of_another(pair, data):
+    networks, population = pair
+    n_members = len(networks)
+    some = data.draw(st.lists(st.booleans(), min_size=n_members, max_size=n_members))
+    changed = [
+        replace(network, constants=network.constants + 1.0, weight=2.0 * network.weight)
+        for network in networks
+    ]
+    other = replace(
+        population,
+        constants=(population.constants + 1.0).masked_fill(
+            torch.from_numpy(~population.wiring.present), 0.0
+        ),
+        weight=2.0 * population.weight,
+    )
+    expected = [
+        one if own else another for own, one, another in zip(some, networks, changed, strict=True)
+    ]
+    assert_members(choose(torch.tensor(some), population, other), expected)
 
 
 @wirings
