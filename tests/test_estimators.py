@@ -376,7 +376,7 @@ def test_warm_start_equals_one_longer_fit(estimator, data, solver):
 @each_case
 def test_warm_start_other_rows_goes_on(estimator, data):
     X, y = data()
-    model = estimator(**FAST, warm_start=True).fit(X[::2], y[::2])
+    model = estimator(**FAST, warm_start=True, n_iter_no_change=None).fit(X[::2], y[::2])
     model.set_params(n_generations=9).fit(X, y)
     assert model.n_iter_ == 9
     assert model.score(X, y) > 0.4
