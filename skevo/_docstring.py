@@ -45,11 +45,12 @@ _DOCSTRING = """{summary}
         out a fold each. None holds nothing out and selects by a closed-form criterion, as is done
         for tables of a total weight below 40 in any case.
     n_iter_no_change : int, "auto" or None, default="auto"
-        Stop after so many generations without an improvement of the validation loss, averaged over
-        the members that are grown side by side. ``"auto"`` is 6, and 15 with ``solver="adam"``,
-        which takes one pass over the rows per generation. None has it go on.
+        Stop after so many generations without an improvement of the validation loss of a single
+        member, or of what it lets expect of the average of several. ``"auto"`` is 6, and 15 with
+        ``solver="adam"``, which takes one pass over the rows per generation. None has it go on.
     tol : float, default=0.02
-        What counts as an improvement, relative to the best average.
+        What counts as an improvement, relative to the best so far. A smaller one finds more, on
+        large tables above all, and takes longer.
     max_time : float or None, default=None
         Stop after about so many seconds, with the best network so far.
     learning_rate : float, default=0.01
