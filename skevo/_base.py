@@ -31,8 +31,9 @@ __all__ = ["BaseEvolving"]
 Monitor = Callable[[int, int, Generation], None]
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
-# Generations without an improvement; one of gradient steps brings less.
-_PATIENCE = {"exact": 6, "adam": 15}
+# Generations without an improvement: of members side by side, whose mean loss is known better than
+# that of one, and of one alone.
+_PATIENCE, _PATIENCE_ALONE = 6, 15
 
 
 class BaseEvolving(BaseEstimator):
@@ -169,7 +170,7 @@ class BaseEvolving(BaseEstimator):
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings = self._settings()
         size = n_together(self.n_members, len(X), settings)
-        stopping = self._stopping(size, settings.solver)
+        stopping = self._stopping(size)
         dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._scaling, self.device_, dtype),
@@ -249,11 +250,11 @@ class BaseEvolving(BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, size: int, solver: str) -> Stopping:
+    def _stopping(self, size: int) -> Stopping:
         """Translate the parameters that say when to stop, for batches of so many members."""
         patience = self.n_iter_no_change
         if patience == "auto":
-            patience = _PATIENCE[solver]
+            patience = _PATIENCE if size > 1 else _PATIENCE_ALONE
         max_time = self.max_time
         if max_time is not None:
             # Batches share the time.
