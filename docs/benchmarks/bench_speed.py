@@ -323,11 +323,13 @@ def plot(curves, path):
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     figure, axes = plt.subplots(1, len(curves), figsize=(12, 3), constrained_layout=True)
     for axis, (name, (sizes, times)) in zip(axes, curves.items(), strict=True):
         axis.loglog(sizes, times, "o-")
         axis.loglog(sizes, [times[-1] * size / sizes[-1] for size in sizes], ":", color="grey")
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
         axis.set_xlabel(name)
         axis.set_title("s per generation" if name == "nodes" else "s per fit", fontsize=10)
     figure.suptitle("Growth of the fit's time; dotted: proportional", fontsize=11)
