@@ -71,7 +71,7 @@ class Moments:
         return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
 
 
-def weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
+def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted products of augmented columns with other columns, in float64.
 
     Sums over some rows in the precision of the columns are added up in float64: sums in single
@@ -111,7 +111,7 @@ def weighted_gram(columns: Tensor, weight: Tensor) -> Tensor:
     -------
     Tensor of shape (..., n_columns + 1, n_columns + 1)
     """
-    products = weighted_products(columns, columns, weight)
+    products = _weighted_products(columns, columns, weight)
     total = weight.sum(dim=-1, dtype=torch.float64)[..., None]
     first = torch.cat([total, products[..., 0, :]], dim=-1)
     return torch.cat([first[..., None], products], dim=-1)
@@ -122,7 +122,7 @@ def measure_moments(rows: RowSource) -> Moments:
 
     def function(block: Block) -> tuple[Tensor, ...]:
         target, weight = block.target, block.weight
-        cross = weighted_products(block.columns, target, weight)
+        cross = _weighted_products(block.columns, target, weight)
         square = (target.square() * weight[..., None, :]).sum(dim=-1, dtype=torch.float64)
         return weighted_gram(block.columns, weight), cross, square
 
@@ -136,8 +136,8 @@ def extend_moments(rows: RowSource, moments: Moments) -> Moments:
     def function(block: Block) -> tuple[Tensor, ...]:
         new = block.columns[..., n_old:, :]
         return (
-            weighted_products(block.columns, new, block.weight),
-            weighted_products(new, block.target, block.weight)[..., 1:, :],
+            _weighted_products(block.columns, new, block.weight),
+            _weighted_products(new, block.target, block.weight)[..., 1:, :],
         )
 
     new, cross = rows.reduce(function)
