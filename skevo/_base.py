@@ -18,13 +18,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ._formula import formula_text
 from ._preprocessing import ScaledColumns, fit_scaling
+from .core.ensemble import Ensemble
 from .core.evolution import Evolution, Generation, Stopping
 from .core.grower import Settings
 from .core.losses import Loss
 from .core.members import Table, Task, fit_members, n_together, plan_members, torch_threads
-from .core.network import Network, merge
+from .core.network import Network
 from .core.operators import DEFAULT_OPERATORS, get_operators
-from .core.statistics import midmean
 
 __all__ = ["BaseEvolving"]
 
@@ -148,7 +148,7 @@ class BaseEvolving(BaseEstimator):
         target: NDArray[np.float64],
         sample_weight: NDArray[np.float64],
         loss: Loss,
-    ) -> list[Evolution]:
+    ) -> tuple[list[Evolution], Ensemble]:
         """Scale the rows and grow the members.
 
         Parameters
@@ -160,7 +160,8 @@ class BaseEvolving(BaseEstimator):
 
         Returns
         -------
-        list of Evolution
+        members : list of Evolution
+        ensemble : Ensemble
         """
         self.device_ = self._device()
         earlier = self._earlier(target.shape[1])
@@ -190,16 +191,23 @@ class BaseEvolving(BaseEstimator):
                 )  # fmt: skip
                 of_task.update(zip((task.number for task in batch), found, strict=True))
         members = [of_task[task.number] for task in tasks]
+        ensemble = Ensemble.of([member.network for member in members])
+        if settings.solver == "exact" and len(members) > 1:
+            # In one thread: several would show in the last bits of products that are not batched.
+            with torch_threads(1):
+                ensemble = ensemble.corrected(
+                    table.inputs, table.target, table.weight, loss, members
+                )
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
-        return members
+        return members, ensemble
 
     def _earlier(self, n_outputs: int) -> list[Evolution] | None:
         """Return what a warm start goes on from; None if there is nothing."""
         members: list[Evolution] | None = getattr(self, "_members", None)
         if not self.warm_start or members is None:
             return None
-        before = (self._network.topology.n_inputs, self._n_outputs, len(members))
+        before = (self._ensemble.network.topology.n_inputs, self._ensemble.n_outputs, len(members))
         now = (self.n_features_in_, n_outputs, self.n_members)
         if before != now:
             raise ValueError(
@@ -261,15 +269,9 @@ class BaseEvolving(BaseEstimator):
             max_time /= ceil(self.n_members / size)
         return Stopping(self.n_generations, patience, self.tol, max_time, self.n_members)
 
-    def _merge(self, members: list[Evolution]) -> Network:
-        """Return one network with the outputs of all members."""
-        networks = [member.network for member in members]
-        self._n_outputs = len(networks[0].bias)
-        return merge(networks)
-
-    def _store(self, members: list[Evolution], network: Network) -> None:
-        """Keep what the members gave: their network, and the course of each."""
-        self._network = network
+    def _store(self, members: list[Evolution], ensemble: Ensemble) -> None:
+        """Keep what was grown: the networks, and the course of each member."""
+        self._ensemble, network = ensemble, ensemble.network
         self.n_nodes_ = network.n_nodes
         self.n_parameters_ = network.n_parameters
         self.n_iter_ = max(len(member.history) for member in members) - 1
@@ -296,11 +298,12 @@ class BaseEvolving(BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_outputs)
-            The interquartile mean of the members.
+            The interquartile mean of the members, corrected.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predictor = self._network.predictor
+        ensemble = self._ensemble
+        predictor = ensemble.network.predictor
         size = predictor.block_size(len(X))
         memory = np.empty(size * X.shape[1])
 
@@ -309,17 +312,14 @@ class BaseEvolving(BaseEstimator):
             return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
 
         with torch.no_grad():
-            parts = [
-                midmean(heads.unflatten(0, (-1, self._n_outputs)))
-                for heads in predictor.blocks(read, len(X), size)
-            ]
+            parts = [ensemble.combine(heads) for heads in predictor.blocks(read, len(X), size)]
         return torch.cat(parts, dim=1).T.double().numpy(force=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""
         state = super().__getstate__()
-        if "_network" in state:
-            state = {**state, "_network": state["_network"].to("cpu")}
+        if "_ensemble" in state:
+            state = {**state, "_ensemble": state["_ensemble"].to("cpu")}
         return state
 
     @property
@@ -337,21 +337,34 @@ class BaseEvolving(BaseEstimator):
 
     def _network_in_units(self) -> Network:
         """Return the network whose outputs are what the formula calls them."""
-        return self._network
+        return self._ensemble.network
+
+    def _limits_in_units(self) -> NDArray[np.float64]:
+        """Return what the correction is clipped to, of shape (2, n_outputs)."""
+        limits = self._ensemble.limits
+        assert limits is not None
+        return torch.cat(limits, dim=1).T.double().numpy(force=True)
 
     def _formula(self, names: Sequence[str]) -> str:
         """Write the network in columns of the given names."""
         outputs, network = self._output_names(), self._network_in_units()
-        n_members = len(network.bias) // len(outputs)
-        if n_members == 1:
+        ensemble = self._ensemble
+        if ensemble.n_members == 1:
             return formula_text(network, self._scaling, names, outputs)
-        heads = [f"{output}[{member}]" for member in range(n_members) for output in outputs]
-        text = formula_text(network, self._scaling, names, heads)
-        how = "mean" if n_members < 4 else "midmean"
+        heads = [f"{output}[{k}]" for k in range(ensemble.n_members) for output in outputs]
+        rests = [f"{output}[rest]" for output in outputs if ensemble.limits is not None]
+        text = formula_text(network, self._scaling, names, heads + rests)
+        how = "mean" if ensemble.n_members < 4 else "midmean"
         means = [
             f"{output} = {how}({', '.join(heads[k :: len(outputs)])})"
             for k, output in enumerate(outputs)
         ]
+        if rests:
+            low, high = (limit.tolist() for limit in self._limits_in_units())
+            means = [
+                f"{mean} + clip({rest}, {a:.4g}, {b:.4g})"
+                for mean, rest, a, b in zip(means, rests, low, high, strict=True)
+            ]
         return "\n".join([text, *means])
 
 

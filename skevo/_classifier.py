@@ -89,8 +89,7 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             )
         binary = n_classes == 2
         target = codes[:, None].astype(np.float64) if binary else np.eye(n_classes)[codes]
-        members = self._grow(X, target, sample_weight, LogLoss() if binary else CrossEntropy())
-        self._store(members, self._merge(members))
+        self._store(*self._grow(X, target, sample_weight, LogLoss() if binary else CrossEntropy()))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -85,12 +85,12 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
         scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
         loss = self._torch_loss(mean, scale, self._torch_dtype(len(y)))
-        members = self._grow(X, (target - mean) / scale, sample_weight, loss)
+        grown = self._grow(X, (target - mean) / scale, sample_weight, loss)
         self._single_output = y.ndim == 1
         low, high = widened_range(torch.from_numpy(target.T))
         self._range = low[:, 0].numpy(), high[:, 0].numpy()
         self._mean, self._scale = mean, scale
-        self._store(members, self._merge(members))
+        self._store(*grown)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -130,19 +130,22 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
 
     def _network_in_units(self) -> Network:
         """Return the network with its outputs in the target's units."""
-        return in_units(self._network.to(dtype=torch.float64), self._mean, self._scale)
+        network = self._ensemble.network.to(dtype=torch.float64)
+        n_heads = len(network.bias)
+        factor, shift = (
+            torch.as_tensor(np.resize(part, n_heads)).to(network.weight)
+            for part in (self._scale, self._mean)
+        )
+        # A correction is added to an average that has the mean already.
+        shift[self._ensemble.n_members * self._ensemble.n_outputs :] = 0.0
+        return replace(
+            network, weight=network.weight * factor[:, None], bias=network.bias * factor + shift
+        )
+
+    def _limits_in_units(self) -> NDArray[np.float64]:
+        """Return what the correction is clipped to, in the target's units."""
+        return super()._limits_in_units() * self._scale
 
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
         return ["y"] if self._single_output else [f"y{k}" for k in range(len(self._range[0]))]
-
-
-def in_units(network: Network, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Network:
-    """Return a network of standardised outputs with its outputs in the target's units."""
-    n_heads = len(network.bias) // len(scale)
-    factor, shift = (
-        torch.as_tensor(np.tile(part, n_heads)).to(network.weight) for part in (scale, mean)
-    )
-    return replace(
-        network, weight=network.weight * factor[:, None], bias=network.bias * factor + shift
-    )

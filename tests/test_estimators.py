@@ -186,7 +186,7 @@ def test_history_tells_the_course(estimator, data):
     last = history["generation"] == 6
     assert history["loss"][last].mean() < history["loss"][first].mean()
     assert (np.diff(history["seconds"][history["member"] == 0]) >= 0).all()
-    assert model.n_nodes_ == model._network.n_nodes
+    assert model.n_nodes_ == model._ensemble.network.n_nodes
 
 
 @each_case
@@ -309,7 +309,7 @@ def test_fit_cuda_same_topology(estimator, data):
     cpu = estimator(**FAST, device="cpu").fit(X, y)
     gpu = estimator(**FAST, device="cuda").fit(X, y)
     assert gpu.device_.type == "cuda"
-    assert cpu._network.topology == gpu._network.topology
+    assert cpu._ensemble.network.topology == gpu._ensemble.network.topology
     assert_allclose(output(cpu, X), output(gpu, X), rtol=1e-6, atol=1e-6)
 
 
@@ -321,7 +321,7 @@ def test_fit_constant_and_duplicate_columns_harmless(estimator):
     assert np.isfinite(output(model, extended)).all()
     assert model.score(extended, y) > 0.4
     # The constant columns carry no weight.
-    weight = model._network.weight[:, [X.shape[1], extended.shape[1] - 1]]
+    weight = model._ensemble.network.weight[:, [X.shape[1], extended.shape[1] - 1]]
     assert float(weight.abs().max()) < 1e-6
 
 

@@ -76,11 +76,12 @@ def test_fit_multi_output_shares_nodes():
     assert model.score(X, targets) > 0.95
     lines = model.formula_.splitlines()
     assert [line.split(" = ")[0] for line in lines] == [
-        "y0[0]", "y1[0]", "y2[0]", "y0[1]", "y1[1]", "y2[1]", "y0", "y1", "y2",
+        "y0[0]", "y1[0]", "y2[0]", "y0[1]", "y1[1]", "y2[1]",
+        "y0[rest]", "y1[rest]", "y2[rest]", "y0", "y1", "y2",
     ]  # fmt: skip
-    assert lines[-1] == "y2 = mean(y2[0], y2[1])"
-    # One head per output and member over the same nodes.
-    assert model._network.weight.shape == (6, 10 + model.n_nodes_)
+    assert lines[-1].startswith("y2 = mean(y2[0], y2[1]) + clip(y2[rest], -")
+    # One head per output and member over the same nodes, and one per output for the correction.
+    assert model._ensemble.network.weight.shape == (9, 10 + model.n_nodes_)
 
 
 def test_member_that_goes_astray_is_not_heard():
@@ -88,7 +89,7 @@ def test_member_that_goes_astray_is_not_heard():
     model = EvolvingRegressor(**{**FAST, "n_members": 8}).fit(X, y)
     assert model.formula_.splitlines()[-1].startswith("y = midmean(y[0], y[1], ")
     before = model.predict(X)
-    model._network.bias[3] += 1e6
+    model._ensemble.network.bias[3] += 1e6
     # It is left out, and the one that it takes the place of at the upper end comes in.
     assert np.abs(model.predict(X) - before).max() < 0.25 * y.std()
 

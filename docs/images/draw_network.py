@@ -22,7 +22,7 @@ INK, BLUE, RED, PAPER = "#22303c", "#2a6f97", "#b5483a", "#f4f1ea"
 
 
 def draw(model, names, file):
-    network = model._network
+    network = model._ensemble.network
     topology = network.topology
     weight = network.weight[0].numpy() / np.abs(network.weight[0].numpy()).max()
     shown = list(range(len(names)))

@@ -97,6 +97,8 @@ class Evolution:
         ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
     alpha : float
         The ridge penalty of the last generation.
+    expected_loss : float
+        What the best generation was judged by; see `_expected_loss`.
     state : GrowerState or None
         What it takes to go on from the last generation, the same object for all members that
         were grown together.
@@ -107,6 +109,7 @@ class Evolution:
     best_generation: int
     stop_reason: str
     alpha: float
+    expected_loss: float
     state: GrowerState | None = None
 
 
@@ -139,7 +142,9 @@ class _Course:
         network = self._best if self._among is None else self._among.network(member)
         assert network is not None
         best, alpha = self._best_generation, float(state.alpha[member])
-        return Evolution(network, tuple(self.history), best, reason, alpha, state)
+        return Evolution(
+            network, tuple(self.history), best, reason, alpha, self.losses[best], state
+        )
 
     @property
     def _best_generation(self) -> int:

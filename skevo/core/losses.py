@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,21 +18,23 @@ from torch.nn import functional
 __all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
 
 
-@dataclass(frozen=True)
 class Loss(ABC):
     """What the engine asks of a loss; outputs and targets have shape (..., n_outputs, n_samples).
 
     Attributes
     ----------
+    highest_curvature : float
+        A number that the curvature nowhere exceeds.
     bound : float or None
-        A number that the curvature nowhere exceeds, for losses that are solved with that fixed
-        bound; None for those whose curvature is computed anew at each step.
+        The same for losses that are solved with that fixed bound; None for those whose curvature is
+        computed anew at each step.
     known_scale : bool
         Whether the loss is a negative log-likelihood, whose noise has a known size.
     """
 
-    bound: ClassVar[float | None] = 1.0
-    known_scale: ClassVar[bool] = False
+    highest_curvature: float = 1.0
+    bound: float | None = 1.0
+    known_scale: bool = False
 
     @abstractmethod
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -51,6 +52,21 @@ class Loss(ABC):
         """Return a mean loss as users read it."""
         return value
 
+    def beyond(self, base: Tensor, target: Tensor) -> tuple[Loss, Tensor]:
+        """Return the loss, and its targets, of what is added to a fixed output.
+
+        Parameters
+        ----------
+        base, target : Tensor of shape (..., n_outputs, n_samples)
+
+        Returns
+        -------
+        loss : Loss
+            With a bound.
+        target : Tensor of shape (..., n, n_samples)
+        """
+        return _Beyond(self), torch.cat([target, base], dim=-2)
+
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
@@ -59,6 +75,10 @@ class SquaredError(Loss):
     def reported(self, value: float, n_outputs: int) -> float:
         """Return the mean squared error, averaged over outputs."""
         return 2.0 * value / n_outputs
+
+    def beyond(self, base: Tensor, target: Tensor) -> tuple[Loss, Tensor]:
+        """Return the squared error of what is added to a fixed output."""
+        return self, target - base
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
@@ -73,8 +93,9 @@ class SquaredError(Loss):
 class LogLoss(Loss):
     """Negative log-likelihood of a binary target in {0, 1}; the output is the log-odds."""
 
-    bound: ClassVar[float | None] = None
-    known_scale: ClassVar[bool] = True
+    highest_curvature = 0.25
+    bound = None
+    known_scale = True
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
@@ -102,8 +123,9 @@ class CrossEntropy(Loss):
        Statistical Mathematics 44, 1992.
     """
 
-    bound: ClassVar[float | None] = 0.5
-    known_scale: ClassVar[bool] = True
+    highest_curvature = 0.5
+    bound = 0.5
+    known_scale = True
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
@@ -165,3 +187,27 @@ class TorchLoss(Loss):
             output = output.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.value(output, target).sum(), output)
         return -gradient
+
+
+class _Beyond(Loss):
+    """The loss of an output added to another one, which stands behind the target.
+
+    Parameters
+    ----------
+    loss : Loss
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self.bound = self.highest_curvature = loss.highest_curvature
+        self.known_scale = loss.known_scale
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample."""
+        target, base = target.chunk(2, dim=-2)
+        return self._loss.value(base + output, target)
+
+    def residual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the negative gradient."""
+        target, base = target.chunk(2, dim=-2)
+        return self._loss.residual(base + output, target)

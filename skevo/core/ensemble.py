@@ -1,0 +1,159 @@
+r"""Ensemble: the members as one network, and how their outputs are combined.
+
+The interquartile mean :math:`\bar f` of the members predicts: a member that goes astray where the
+training rows were few is not heard there. What all of them miss is then corrected by one more head
+on the columns of all members together,
+
+.. math:: \min_{v, a} \sum_i w_i \, \ell(\bar f(x_i) + v' c(x_i) + a, y_i)
+          + \frac{\alpha}{2} \sum_j \mathrm{var}(c_j) v_j^2 ,
+
+ridge regression with the members' average, not zero, for its prior mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from .evolution import Evolution
+from .heads import coefficients, fit_head
+from .losses import Loss
+from .moments import measure_moments
+from .network import Network, merge
+from .population import Population
+from .rows import Inputs, StreamedRows
+from .statistics import midmean
+
+__all__ = ["Ensemble"]
+
+# The correction is fitted to at most so many rows.
+_MOST_ROWS = 20_000
+# The penalty is at least this: few rows say little about what networks miss that were fitted to
+# them.
+_LEAST_ALPHA = 500.0
+# In standard deviations, how far a correction may be from its mean.
+_FARTHEST = 4.0
+# Rows whose columns are in memory at a time.
+_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several networks whose outputs are combined.
+
+    Attributes
+    ----------
+    network : Network
+        Its outputs are those of the first member, of the second, and so on; last, where there is
+        one, the correction.
+    n_members, n_outputs : int
+    limits : (Tensor, Tensor) of shape (n_outputs, 1), or None
+        What the correction is clipped to: four of its deviations on the training rows; None where
+        there is no correction.
+    """
+
+    network: Network
+    n_members: int
+    n_outputs: int
+    limits: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, networks: Sequence[Network]) -> Ensemble:
+        """Return the ensemble of networks with the same operators, inputs and outputs."""
+        return cls(merge(networks), len(networks), len(networks[0].bias))
+
+    def combine(self, heads: Tensor) -> Tensor:
+        """Return the output of the ensemble from that of its network.
+
+        Parameters
+        ----------
+        heads : Tensor of shape (n_heads, n_samples)
+
+        Returns
+        -------
+        Tensor of shape (n_outputs, n_samples)
+        """
+        n_average = self.n_members * self.n_outputs
+        output = midmean(heads[:n_average].unflatten(0, (self.n_members, self.n_outputs)))
+        if self.limits is not None:
+            output = output + heads[n_average:].clamp(*self.limits)
+        return output
+
+    @torch.no_grad()
+    def corrected(
+        self,
+        inputs: Inputs,
+        target: Tensor,
+        weight: Tensor,
+        loss: Loss,
+        members: Sequence[Evolution],
+    ) -> Ensemble:
+        r"""Return the ensemble with a correction of its members' average.
+
+        The prior says that the correction explains as much as the average does, so that the
+        penalty is the ratio of noise to signal for each row,
+        :math:`\alpha = n \sigma^2 / \mathrm{var}(\bar f)`, where :math:`\sigma^2` is the error that
+        is expected of the average, or 1 for likelihoods.
+
+        Parameters
+        ----------
+        inputs : Inputs of shape (n_inputs, n_samples)
+        target : Tensor of shape (n_outputs, n_samples)
+        weight : Tensor of shape (n_samples,)
+        loss : Loss
+        members : sequence of Evolution
+            What the networks come from.
+
+        Returns
+        -------
+        Ensemble
+        """
+        rows = slice(None, None, -(-len(weight) // _MOST_ROWS))
+        inputs, target, weight = inputs[:, rows], target[:, rows], weight[rows]
+        average = self._output(inputs)
+        share = (weight / weight.sum())[:, None]
+        signal = (average - average @ share).square() @ share
+        noise = 1.0 if loss.known_scale else fmean(member.expected_loss for member in members)
+        alpha = noise * weight.sum() / signal.mean() + _LEAST_ALPHA
+        if not torch.isfinite(alpha):
+            # Nothing is known of the noise, or there is no signal.
+            return self
+        network = self.network
+        silent = replace(
+            network,
+            weight=torch.zeros_like(network.weight[: self.n_outputs]),
+            bias=torch.zeros_like(network.bias[: self.n_outputs]),
+        )
+        remaining, beyond = loss.beyond(average, target)
+        population = Population.of([silent])
+        source = StreamedRows(inputs, beyond, weight, population, _BLOCK_ROWS)
+        moments = measure_moments(source)
+        population, _ = fit_head(source, population, remaining, alpha.double()[None], moments)
+        correction = population.network(0)
+        beta, gram = coefficients(population)[0], moments.gram[0]
+        mean = beta.mT @ gram[:, :1] / gram[0, 0]
+        square = ((gram @ beta) * beta).sum(dim=0)[:, None] / gram[0, 0]
+        far = _FARTHEST * (square - mean.square()).clamp(min=0.0).sqrt()
+        return replace(
+            self,
+            network=replace(
+                network,
+                weight=torch.cat([network.weight, correction.weight]),
+                bias=torch.cat([network.bias, correction.bias]),
+            ),
+            limits=((mean - far).to(network.bias), (mean + far).to(network.bias)),
+        )
+
+    def to(self, device: torch.device | str) -> Ensemble:
+        """Return the ensemble on another device."""
+        limits = self.limits and (self.limits[0].to(device), self.limits[1].to(device))
+        return replace(self, network=self.network.to(device), limits=limits)
+
+    def _output(self, inputs: Tensor) -> Tensor:
+        """Return the combined output of some rows, given as columns."""
+        blocks = self.network.predictor.blocks(lambda rows: inputs[:, rows], inputs.shape[1])
+        return torch.cat([self.combine(heads) for heads in blocks], dim=1)
