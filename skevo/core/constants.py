@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .heads import Curvature
+from .curvature import Curvature
 from .losses import Loss
 from .population import Population
 from .rows import Block, RowSource, flatten, of_nodes, operands

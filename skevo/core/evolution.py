@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from .constants import constant_step
+from .curvature import Curvature
 from .grower import Grower, GrowerState
-from .heads import coefficients, fit_head, mean_loss, quadratic_model, with_coefficients
+from .heads import coefficients, fit_head, mean_loss, with_coefficients
 from .losses import SquaredError
 from .moments import variances
 from .network import Network, Nodes
@@ -208,7 +209,8 @@ def train(grower: Grower) -> None:
         return
     due = grower.age % grower.settings.refine_every == 0
     grower.age += 1
-    _solve_heads(grower)
+    # Now and then the factorisation is made anew, rid of rounding.
+    _solve_heads(grower, None if due else grower.factor)
     if due:
         if grower.population.wiring.constant_nodes.any():
             _refine_constants(grower)
@@ -335,9 +337,9 @@ def _stop_reason(stopping: Stopping, courses: Sequence[_Course], before: float) 
     return ""
 
 
-def _solve_heads(grower: Grower) -> None:
+def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
     grower.rehead(
-        *fit_head(grower.rows, grower.population, grower.loss, grower.alpha, grower.moments)
+        *fit_head(grower.rows, grower.population, grower.loss, grower.alpha, grower.moments, factor)
     )
 
 
@@ -351,14 +353,16 @@ def _choose_alpha(grower: Grower) -> None:
         grower.rows.total_weight,
     )
     if not torch.equal(alpha, grower.alpha):
-        grower.alpha = alpha
+        grower.repenalise(alpha)
         _solve_heads(grower)
 
 
 def _refine_constants(grower: Grower) -> None:
     """Take a step on the constants of those members whose objective it lowers."""
     value, before = grower.objective, (grower.population, grower.moments, grower.curvature)
-    step = constant_step(grower.rows, grower.population, grower.loss, grower.curvature, damping=0.1)
+    # A direction that some of the rows give is good enough: all of them say whether it helps.
+    sketch, rough, model = grower.on_sketch()
+    step = constant_step(sketch, rough, grower.loss, model, damping=0.1)
     grower.revalue(replace(grower.population, constants=grower.population.constants + step))
     _solve_heads(grower)
     worse = ~(grower.objective < value) & (step != 0).any(dim=1)
@@ -399,19 +403,12 @@ def _mutate(grower: Grower) -> Nodes:
 def _select(grower: Grower) -> Nodes:
     """Draw pools, screen them on the sketch, and pick the best by all rows."""
     settings, population, loss = grower.settings, grower.population, grower.loss
-    sketch, searched = grower.sketch, grower.searched
     pool = propose(
         population, settings.n_candidates, grower.quantiles, grower.generators, grower.age
     )
-    alpha = grower.alpha_on(sketch)
-    rough = population.to(dtype=sketch.columns.dtype)
-    if sketch.n_rows == searched.n_rows:
-        # The same rows, be it in single precision.
-        model = grower.curvature
-    else:
-        model = quadratic_model(sketch, rough, loss, alpha, grower.moments_of(sketch))
-    short = screen(sketch, rough, loss, alpha, model, pool).best(settings.n_short)
-    alpha = grower.alpha_on(searched)
+    sketch, rough, model = grower.on_sketch()
+    short = screen(sketch, rough, loss, grower.alpha_on(sketch), model, pool).best(settings.n_short)
+    searched, alpha = grower.searched, grower.alpha_on(grower.searched)
     screened = screen(searched, population, loss, alpha, grower.curvature, short, pairs=True)
     threshold = settings.grow_above * grower.noise
     picked, gains = pick(screened, grower.curvature, 2 * settings.n_new, threshold)

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .curvature import Curvature
 from .gradient import GradientTrainer
 from .heads import (
-    Curvature,
     coefficients,
     mean_loss,
     mean_square_residual,
     objective,
+    penalty_for,
     quadratic_model,
 )
 from .losses import Loss, SquaredError
@@ -42,7 +43,7 @@ _ALPHA_LIKELIHOOD = 0.3
 # Empty slots are given up once there are so many slots per node of the largest member.
 _SPARE_SLOTS = 1.15
 # Quantiles are those of at least so many rows, if there are as many.
-_QUANTILE_ROWS = 512
+_QUANTILE_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ class Grower:
         self._rows, self._sketch, self._validation = rows, sketch, validation
         self._moments: dict[MemoryRows, Moments] = {}
         self._curvature: Curvature | None = None
+        # Factorisations that hold for the present columns and penalty, at whatever heads.
+        self._factors: dict[MemoryRows, Curvature] = {}
         self._quantiles = sketch.weight.new_empty(len(population), 0, N_QUANTILES)
         self.loss_value = torch.full_like(self.alpha, torch.nan)
         self._noise: Tensor | None = None
@@ -223,14 +226,46 @@ class Grower:
     def curvature(self) -> Curvature:
         """Quadratic model of the objective at the present heads, on the searched rows."""
         if self._curvature is None:
-            self._curvature = quadratic_model(
-                self.searched,
-                self.population,
-                self.loss,
-                self.alpha_on(self.searched),
-                self.moments,
-            )
+            self._curvature = self.model_of(self.searched, self.population)
         return self._curvature
+
+    def model_of(self, rows: MemoryRows, population: Population) -> Curvature:
+        """Return the quadratic model on the training rows or the sketch.
+
+        Parameters
+        ----------
+        rows : MemoryRows
+        population : Population
+            The present one, in the dtype of the rows.
+        """
+        model = quadratic_model(
+            rows,
+            population,
+            self.loss,
+            self.alpha_on(rows),
+            self.moments_of(rows),
+            self._factors.get(rows),
+        )
+        self._keep(rows, model)
+        return model
+
+    @property
+    def factor(self) -> Curvature | None:
+        """A factorisation for the present columns and penalty on the searched rows, if known."""
+        return self._factors.get(self.searched)
+
+    def on_sketch(self) -> tuple[MemoryRows, Population, Curvature]:
+        """Return the sketch, the population in its precision, and the quadratic model there."""
+        sketch = self.sketch
+        rough = self.population.to(dtype=sketch.columns.dtype)
+        # Of the same rows, be it in single precision, there is a model already.
+        same = sketch.n_rows == self.searched.n_rows
+        return sketch, rough, self.curvature if same else self.model_of(sketch, rough)
+
+    def _keep(self, rows: MemoryRows, model: Curvature) -> None:
+        # Where there is no fixed bound, the curvature moves with the heads.
+        if self.loss.bound is not None:
+            self._factors[rows] = model
 
     def moments_of(self, rows: MemoryRows) -> Moments:
         """Return the moments of the training rows or of those that are searched."""
@@ -300,12 +335,21 @@ class Grower:
         """Take over a population that differs in its heads only."""
         self.population = population
         self._curvature = curvature
+        if curvature is not None:
+            self._keep(self.searched, curvature)
+
+    def repenalise(self, alpha: Tensor) -> None:
+        """Take over other penalties."""
+        self.alpha = alpha
+        self._curvature = None
+        self._factors = {}
 
     def revalue(self, population: Population) -> None:
         """Take over a population whose constants, or everything, differ."""
         self.population = population
         self._moments = {}
         self._curvature = None
+        self._factors = {}
         self._quantiles = self._quantiles[:, :0]
 
     def take_back(
@@ -324,6 +368,8 @@ class Grower:
         self._rows.assign(self.population, members.numpy(force=True))
         self._moments = {self.searched: choose(members, moments, changed[0])}
         self._curvature = choose(members, curvature, changed[1])
+        self._factors = {}
+        self._keep(self.searched, self._curvature)
 
     def _holding(self) -> list[MemoryRows]:
         """Return the sources that hold the columns of the population at present."""
@@ -339,8 +385,20 @@ class Grower:
         for rows, moments in self._moments.items():
             self._moments[rows] = extend_moments(self._held(rows), moments)
         self._curvature = None
+        self._factors = {
+            rows: bordered
+            for rows, factor in self._factors.items()
+            if (bordered := self._bordered(rows, factor)) is not None
+        }
         if self.trainer is not None:
             self.trainer.grow(self.population.network(0))
+
+    def _bordered(self, rows: MemoryRows, factor: Curvature) -> Curvature | None:
+        """Return a factorisation with the columns that have been added since."""
+        gram = self._moments[rows].gram
+        assert self.loss.bound is not None
+        ridge = penalty_for(self.loss, gram, self.alpha_on(rows), rows.columns.dtype)
+        return factor.bordered(self.loss.bound * gram, ridge)
 
     def remove(self, gone: NDArray[np.bool_]) -> None:
         """Remove nodes from the population.
@@ -360,6 +418,7 @@ class Grower:
         for rows, moments in self._moments.items():
             self._moments[rows] = moments.without(columns)
         self._curvature = None
+        self._factors = {rows: factor.without(columns) for rows, factor in self._factors.items()}
         self._compact()
         if self.trainer is not None:
             self.trainer.prune(self.population.network(0), kept)
@@ -379,6 +438,7 @@ class Grower:
         columns = torch.cat([inputs, torch.where(kept < 0, -1, n_inputs + kept)], dim=1)
         for rows, moments in self._moments.items():
             self._moments[rows] = moments.compact(columns)
+        self._factors = {rows: factor.compact(columns) for rows, factor in self._factors.items()}
         at = columns.clamp(min=0)[..., None].expand(-1, -1, N_QUANTILES)
         self._quantiles = quantiles.gather(1, at)
 

@@ -12,62 +12,31 @@ side: they are the leading dimension of all that follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from .curvature import Curvature, factorise
 from .losses import Loss, SquaredError
 from .moments import Moments, measure_moments, variances, weighted_gram
 from .population import Population
 from .rows import Block, RowSource
 
 __all__ = [
-    "Curvature",
     "coefficients",
     "fit_head",
     "mean_loss",
     "mean_square_residual",
     "objective",
     "penalty",
+    "penalty_for",
     "quadratic_model",
     "with_coefficients",
 ]
 
 # Sums of products in single precision are off by less than this share of the columns' squares.
 _ROUNDING = 1e-5
-
-
-@dataclass(frozen=True)
-class Curvature:
-    r"""The quadratic model of the objective at the heads, in augmented columns.
-
-    Attributes
-    ----------
-    matrix : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
-        :math:`M = \sum_i w_i h_i [1, c_i][1, c_i]' + P`, with the penalty on its diagonal.
-    inverse : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
-        Its (pseudo-)inverse.
-    half : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
-        ``half.mT @ half`` is the inverse.
-    gradient : Tensor of shape (n_members, n_columns + 1, n_outputs)
-        :math:`\sum_i w_i [1, c_i] r_i' - P [b, W]'`; zero where the head is optimal.
-    ridge : Tensor of shape (n_members, n_columns + 1)
-        Diagonal of the penalty P.
-    degrees : Tensor of shape (n_members,)
-        Effective degrees of freedom of the head, trace of the inverse times the unpenalised part.
-    """
-
-    matrix: Tensor
-    inverse: Tensor
-    half: Tensor
-    gradient: Tensor
-    ridge: Tensor
-    degrees: Tensor
-
-    def with_gradient(self, gradient: Tensor) -> Curvature:
-        """Return the model with another gradient."""
-        return replace(self, gradient=gradient)
 
 
 def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
@@ -91,7 +60,7 @@ def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(gram[..., :1, 0]), of_columns], dim=-1)
 
 
-def _penalty_for(loss: Loss, gram: Tensor, alpha: Tensor, dtype: torch.dtype) -> Tensor:
+def penalty_for(loss: Loss, gram: Tensor, alpha: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the penalty on columns of a dtype.
 
     The loss that is computed from moments gets a little more for columns in single precision, whose
@@ -150,7 +119,7 @@ def fit_head(
     loss: Loss,
     alpha: Tensor,
     moments: Moments,
-    *,
+    factor: Curvature | None = None,
     n_steps: int = 15,
 ) -> tuple[Population, Curvature]:
     """Minimise the objective over the heads, starting from the present ones.
@@ -169,6 +138,8 @@ def fit_head(
         Ridge penalty.
     moments : Moments
         Of the rows.
+    factor : Curvature, default=None
+        Of these columns and this penalty, at any heads, for losses with a bound.
     n_steps : int, default=15
         At most so many steps; fewer if the objective has settled.
 
@@ -179,10 +150,10 @@ def fit_head(
         At the returned heads.
     """
     dtype = population.weight.dtype
-    ridge = _penalty_for(loss, moments.gram, alpha, dtype)
+    ridge = penalty_for(loss, moments.gram, alpha, dtype)
     if loss.bound is None:
         return _newton(rows, population, loss, ridge, n_steps)
-    fixed = _factorise(loss.bound * moments.gram, ridge, dtype)
+    fixed = factor or factorise(loss.bound * moments.gram, ridge, dtype)
     if isinstance(loss, SquaredError):
         beta = fixed.inverse @ moments.cross
         # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
@@ -266,6 +237,7 @@ def quadratic_model(
     loss: Loss,
     alpha: Tensor,
     moments: Moments | None = None,
+    factor: Curvature | None = None,
 ) -> Curvature:
     """Compute the quadratic model of the objective at the heads.
 
@@ -279,17 +251,20 @@ def quadratic_model(
         Ridge penalty on these rows.
     moments : Moments, default=None
         Of the rows; measured if None.
+    factor : Curvature, default=None
+        Of these columns and this penalty, at any heads, for losses with a bound.
     """
     moments = measure_moments(rows) if moments is None else moments
     dtype = population.weight.dtype
-    ridge = _penalty_for(loss, moments.gram, alpha, dtype)
+    ridge = penalty_for(loss, moments.gram, alpha, dtype)
     if isinstance(loss, SquaredError):
         gradient = moments.gradient(coefficients(population), ridge)
-        return _factorise(moments.gram, ridge, dtype).with_gradient(gradient)
-    gradient = _evaluate(rows, population, loss, ridge)[1]
-    if loss.bound is not None:
-        return _factorise(loss.bound * moments.gram, ridge, dtype).with_gradient(gradient)
-    return _model(rows, population, loss, ridge, gradient)
+    else:
+        gradient = _evaluate(rows, population, loss, ridge)[1]
+    if loss.bound is None:
+        return _model(rows, population, loss, ridge, gradient)
+    factor = factor or factorise(loss.bound * moments.gram, ridge, dtype)
+    return factor.with_gradient(gradient)
 
 
 def objective(rows: RowSource, population: Population, loss: Loss, ridge: Tensor) -> Tensor:
@@ -307,7 +282,7 @@ def _model(
         return (weighted_gram(block.columns, weight),)
 
     matrix = rows.reduce(function)[0]
-    return _factorise(matrix, ridge, population.weight.dtype).with_gradient(gradient)
+    return factorise(matrix, ridge, population.weight.dtype).with_gradient(gradient)
 
 
 def _evaluate(
@@ -326,32 +301,3 @@ def _evaluate(
     beta = coefficients(population)
     pull = ridge[..., None] * beta
     return value + 0.5 * (pull * beta).sum(dim=(1, 2)), slope - pull
-
-
-def _factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvature:
-    """Invert the penalised curvature, by Cholesky or, where it is singular, by eigenvalues.
-
-    Products of single-precision columns are off by their rounding, which is added to the diagonal.
-    """
-    rounding = 1e-6 if dtype == torch.float32 else 0.0
-    matrix = unpenalised + torch.diag_embed(ridge)
-    # Unit diagonal: columns of any scale, and exact zeros for constant columns' rows.
-    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-    unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
-    scaled = matrix * unit[..., None] * unit[..., None, :]
-    scaled.diagonal(dim1=-2, dim2=-1).add_(rounding)
-    factor, failed = torch.linalg.cholesky_ex(scaled)
-    singular = failed > 0
-    if not rounding:
-        singular = singular | (factor.diagonal(dim1=-2, dim2=-1).amin(dim=-1) < 1e-5)
-    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
-    half = torch.linalg.solve_triangular(factor, identity.expand_as(scaled), upper=False)
-    if singular.any():
-        values, vectors = torch.linalg.eigh(scaled[singular])
-        keep = values > 1e-10 * values[..., -1:]
-        inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
-        half[singular] = inverse_root[..., None] * vectors.mT
-    half = half * unit[..., None, :]
-    inverse = half.mT @ half
-    degrees = (inverse * unpenalised).sum(dim=(-2, -1))
-    return Curvature(matrix, inverse, half, torch.zeros_like(matrix[..., :0]), ridge, degrees)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .heads import Curvature, coefficients
+from .curvature import Curvature
+from .heads import coefficients
 from .population import Population
 
 __all__ = ["ALPHAS", "choose_alpha"]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .heads import Curvature
+from .curvature import Curvature
 from .losses import Loss
 from .network import Nodes
 from .population import EMPTY, Population

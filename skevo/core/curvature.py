@@ -1,0 +1,191 @@
+r"""Curvature: the quadratic model of the objective, factorised, and kept up as columns come and go.
+
+The factorisation is that of the Gram matrix with the penalty on its diagonal. When columns join it
+is bordered, and when columns leave it is projected, at the cost of some products with a vector for
+each column instead of a new factorisation [1]_.
+
+References
+----------
+.. [1] P. E. Gill, G. H. Golub, W. Murray and M. A. Saunders, "Methods for modifying matrix
+   factorizations", Mathematics of Computation 28, 1974.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["Curvature", "factorise"]
+
+# Columns of which less than this share is new to the present ones are too close to dependent for a
+# factorisation to be bordered by them.
+_SMALLEST_NEW_SHARE = 1e-8
+
+
+@dataclass(frozen=True)
+class Curvature:
+    r"""The quadratic model of the objective at the heads, in augmented columns.
+
+    Attributes
+    ----------
+    matrix : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
+        :math:`M = \sum_i w_i h_i [1, c_i][1, c_i]' + P`, with the penalty on its diagonal.
+    inverse : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
+        Its (pseudo-)inverse.
+    half : Tensor of shape (n_members, n, n_columns + 1)
+        ``half.mT @ half`` is the inverse.
+    gradient : Tensor of shape (n_members, n_columns + 1, n_outputs)
+        :math:`\sum_i w_i [1, c_i] r_i' - P [b, W]'`; zero where the head is optimal.
+    ridge : Tensor of shape (n_members, n_columns + 1)
+        Diagonal of the penalty P.
+    degrees : Tensor of shape (n_members,)
+        Effective degrees of freedom of the head, trace of the inverse times the unpenalised part.
+    rounding : float
+        The share of the diagonal that was added to it before the factorisation.
+    """
+
+    matrix: Tensor
+    inverse: Tensor
+    half: Tensor
+    gradient: Tensor
+    ridge: Tensor
+    degrees: Tensor
+    rounding: float
+
+    def with_gradient(self, gradient: Tensor) -> Curvature:
+        """Return the model with another gradient."""
+        return replace(self, gradient=gradient)
+
+    def bordered(self, unpenalised: Tensor, ridge: Tensor) -> Curvature | None:
+        """Return the model with columns added behind the present ones.
+
+        Parameters
+        ----------
+        unpenalised : Tensor of shape (n_members, n, n)
+            The curvature of all columns, without the penalty.
+        ridge : Tensor of shape (n_members, n)
+
+        Returns
+        -------
+        Curvature or None
+            Without a gradient; None where columns are so close to dependent that the matrix should
+            be factorised anew.
+        """
+        n_old, n_new = self.inverse.shape[2], unpenalised.shape[2] - self.inverse.shape[2]
+        matrix = unpenalised + torch.diag_embed(ridge)
+        cross, own = matrix[:, :n_old, n_old:], matrix[:, n_old:, n_old:].clone()
+        diagonal = own.diagonal(dim1=1, dim2=2)
+        diagonal *= 1.0 + self.rounding
+        projected = self.half @ cross
+        factor, failed = torch.linalg.cholesky_ex(own - projected.mT @ projected)
+        new_share = factor.diagonal(dim1=1, dim2=2).square() / diagonal
+        if (failed > 0).any() or not (new_share > _SMALLEST_NEW_SHARE).all():
+            return None
+        identity = torch.eye(n_new, dtype=own.dtype, device=own.device).expand_as(own)
+        corner = torch.linalg.solve_triangular(factor, identity, upper=False)
+        below = torch.cat([-corner @ (projected.mT @ self.half), corner], dim=2)
+        half = torch.cat([functional.pad(self.half, (0, n_new)), below], dim=1)
+        inverse = functional.pad(self.inverse, (0, n_new, 0, n_new)) + below.mT @ below
+        return self._updated(matrix, inverse, half, ridge)
+
+    def without(self, gone: Tensor) -> Curvature:
+        """Return the model once some columns are zero.
+
+        Parameters
+        ----------
+        gone : Tensor of shape (n_members, n_columns), bool
+
+        Returns
+        -------
+        Curvature
+            Without a gradient; its inverse is zero where a column is.
+        """
+        gone = functional.pad(gone, (1, 0))
+        n_gone = int(gone.sum(dim=1).max())
+        if not n_gone:
+            return self
+        # The columns of each member side by side, some of them present if others have lost more.
+        lost, at = torch.sort(gone.byte(), dim=1, descending=True, stable=True)
+        lost, at = lost[:, :n_gone].bool(), at[:, :n_gone]
+        rows = self.inverse.gather(1, at[..., None].expand(-1, -1, self.inverse.shape[2]))
+        rows = rows * lost[..., None]
+        square = rows.gather(2, at[:, None].expand(-1, n_gone, -1)) * lost[:, None]
+        square = square + torch.diag_embed((~lost).to(square.dtype))
+        share = torch.linalg.solve(square, rows)
+        taken = self.half.gather(2, at[:, None].expand(-1, self.half.shape[1], -1))
+        kept = ~gone[:, None]
+        inverse = (self.inverse - rows.mT @ share) * kept * kept.mT
+        half = (self.half - (taken * lost[:, None]) @ share) * kept
+        matrix = torch.where(kept & kept.mT, self.matrix, 0.0)
+        ridge = torch.where(gone, 0.0, self.ridge)
+        return self._updated(matrix, inverse, half, ridge)
+
+    def compact(self, kept: Tensor) -> Curvature:
+        """Return the model of some columns of each member, and of zero where one is negative.
+
+        Parameters
+        ----------
+        kept : Tensor of shape (n_members, n_kept), int64
+            All that the inverse is not zero for.
+        """
+        at = functional.pad(kept.clamp(min=0) + 1, (1, 0))
+        there = functional.pad(kept >= 0, (1, 0), value=True)
+        member = torch.arange(len(kept), device=kept.device)[:, None]
+
+        def square(matrix: Tensor) -> Tensor:
+            taken = matrix[member[..., None], at[..., None], at[:, None]]
+            return taken * there[..., None] * there[:, None]
+
+        half = self.half.gather(2, at[:, None].expand(-1, self.half.shape[1], -1))
+        return self._updated(
+            square(self.matrix),
+            square(self.inverse),
+            half * there[:, None],
+            self.ridge[member, at] * there,
+        )
+
+    def _updated(self, matrix: Tensor, inverse: Tensor, half: Tensor, ridge: Tensor) -> Curvature:
+        degrees = (inverse * (matrix - torch.diag_embed(ridge))).sum(dim=(1, 2))
+        nothing = torch.zeros_like(matrix[..., :0])
+        return replace(
+            self,
+            matrix=matrix,
+            inverse=inverse,
+            half=half,
+            gradient=nothing,
+            ridge=ridge,
+            degrees=degrees,
+        )
+
+
+def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvature:
+    """Invert the penalised curvature, by Cholesky or, where it is singular, by eigenvalues.
+
+    Products of single-precision columns are off by their rounding, which is added to the diagonal.
+    """
+    rounding = 1e-6 if dtype == torch.float32 else 0.0
+    matrix = unpenalised + torch.diag_embed(ridge)
+    # Unit diagonal: columns of any scale, and exact zeros for constant columns' rows.
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+    scaled = matrix * unit[..., None] * unit[..., None, :]
+    scaled.diagonal(dim1=-2, dim2=-1).add_(rounding)
+    factor, failed = torch.linalg.cholesky_ex(scaled)
+    singular = failed > 0
+    if not rounding:
+        singular = singular | (factor.diagonal(dim1=-2, dim2=-1).amin(dim=-1) < 1e-5)
+    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
+    half = torch.linalg.solve_triangular(factor, identity.expand_as(scaled), upper=False)
+    if singular.any():
+        values, vectors = torch.linalg.eigh(scaled[singular])
+        keep = values > 1e-10 * values[..., -1:]
+        inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
+        half[singular] = inverse_root[..., None] * vectors.mT
+    half = half * unit[..., None, :]
+    inverse = half.mT @ half
+    degrees = (inverse * unpenalised).sum(dim=(-2, -1))
+    nothing = torch.zeros_like(matrix[..., :0])
+    return Curvature(matrix, inverse, half, nothing, ridge, degrees, rounding)
