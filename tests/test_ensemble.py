@@ -152,6 +152,31 @@ def test_correction_of_many_rows_is_fitted_to_some(monkeypatch):
     assert torch.equal(found.network.weight, expected.network.weight)
 
 
+def test_correction_of_a_wide_table_holds_the_inputs_that_members_see(monkeypatch):
+    networks, inputs, target, weight = problem(SquaredError(), 1)
+    for network in networks[1:]:
+        network.weight[:, 1] = 0.0
+    monkeypatch.setattr("skevo.core.ensemble.MOST_INPUTS", 2)
+    ensemble = Ensemble.of(networks)
+    found = ensemble.corrected(inputs, target, weight, SquaredError(), members_of(networks))
+    assert (found.network.weight[-1] == 0).nonzero().tolist() == [[1]]
+
+    columns = standardised(ensemble.network.columns(inputs), weight)[0][
+        [0, *range(2, 3 + ensemble.network.n_nodes)]
+    ]
+    average = output(ensemble, inputs)
+    reference = Ridge(alpha=penalty_of(SquaredError(), average, weight, 0.25), tol=1e-12)
+    remainder = reference.fit(columns.T, (target - average)[0], sample_weight=weight).predict(
+        columns.T
+    )
+    torch.testing.assert_close(
+        (output(found, inputs) - average)[0],
+        torch.as_tensor(remainder).clamp(*(limit.item() for limit in found.limits)),
+        rtol=1e-7,
+        atol=1e-9,
+    )
+
+
 def test_correction_goes_along_to_another_device():
     networks, inputs, target, weight = problem(SquaredError(), 1)
     found = Ensemble.of(networks).corrected(

@@ -25,6 +25,7 @@ from skevo.core.network import Network
 from skevo.core.operators import get_operators
 from skevo.core.population import Population
 from skevo.core.rows import MemoryRows
+from skevo.core.selection import most_telling
 
 
 def ones(n):
@@ -205,6 +206,7 @@ def test_candidates_are_screened_on_a_sketch(monkeypatch, n_rows):
 
     def record(grower, *_):
         seen.append(grower)
+        return evolve_networks(grower, Stopping(n_generations=0))
 
     monkeypatch.setattr(module, "evolve_networks", record)
     fit_all(table(n_rows), [Task(0, None, None, 0)])
@@ -337,3 +339,59 @@ def test_heads_of_a_large_table_are_fitted_to_all_rows(monkeypatch):
         np.testing.assert_allclose(alpha, found.alpha, rtol=1e-5)
         assert abs(float(residual.sum())) < 1e-8
     assert len({found.alpha for found in members}) > 1
+
+
+# -- wide tables -----------------------------------------------------------------------------------
+
+
+def wide_table(n=300):
+    inputs = normal(9, n)
+    target = inputs[[2]] * inputs[[5]] + inputs[[5]] + inputs[[2]] - inputs[[7]].square()
+    return Table(inputs, target + 0.1 * normal(1, n, seed=1), ones(n))
+
+
+@pytest.mark.parametrize("n_most_rows", [20_000, 60])
+def test_members_of_a_wide_table_see_the_columns_that_tell_most(monkeypatch, n_most_rows):
+    monkeypatch.setattr(module, "MOST_INPUTS", 4)
+    monkeypatch.setattr(module, "_MOST_ROWS", n_most_rows)
+    data = wide_table()
+    tasks = plan_members(data.weight, 3, 0.2, 0)
+    for found, task in zip(fit_all(data, tasks, n_generations=6), tasks, strict=True):
+        expected = most_telling(
+            data.inputs[:, task.train], data.target[:, task.train], data.weight[task.train], 4
+        )
+        np.testing.assert_array_equal(found.inputs, expected)
+        network = found.network
+        assert network.topology.n_inputs == 9
+        read = np.concatenate([network.topology.left, network.topology.right])
+        assert set(read[(read >= 0) & (read < 9)].tolist()) <= set(expected.tolist())
+        unseen = np.setdiff1d(np.arange(9), expected)
+        assert not network.weight[:, unseen].any()
+        # It is the member of a table that has no other columns.
+        narrow = fit(data.of(expected), task, n_generations=6)
+        assert narrow.inputs is None
+        same = narrow.network.relocate(expected, 9)
+        assert network.topology == same.topology
+        torch.testing.assert_close(
+            network.predict(data.inputs.T), same.predict(data.inputs.T), rtol=1e-6, atol=1e-6
+        )
+
+
+def test_members_of_a_wide_table_go_on_with_their_columns(monkeypatch):
+    monkeypatch.setattr(module, "MOST_INPUTS", 4)
+    data = wide_table()
+    tasks = plan_members(data.weight, 2, 0.2, 0)
+    first = fit_all(data, tasks, n_generations=4)
+    further = fit_all(data, tasks, n_generations=9, earlier=first)
+    for found, expected in zip(further, fit_all(data, tasks, n_generations=9), strict=True):
+        assert_same_network(found.network, expected.network)
+        np.testing.assert_array_equal(found.inputs, expected.inputs)
+
+
+def test_other_solver_sees_all_columns(monkeypatch):
+    monkeypatch.setattr(module, "MOST_INPUTS", 4)
+    data = wide_table(60)
+    (task,) = plan_members(data.weight, 1, 0.2, 0)
+    found = fit(data, task, Settings(solver="adam", batch_size=32), n_generations=1)
+    assert found.inputs is None
+    assert (found.network.weight != 0).sum() >= 9

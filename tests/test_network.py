@@ -155,6 +155,17 @@ def test_prune_of_zero_head_weight_leaves_output_bit_equal(n_outputs):
     assert torch.equal(network.prune([leaf]).predict(x), network.predict(x))
 
 
+def test_relocated_network_reads_its_inputs_elsewhere():
+    network, x = random_network(n_outputs=2), normal(20, 3)
+    places = np.array([4, 0, 2])
+    moved = network.relocate(places, 6)
+    wide = normal(20, 6, seed=1)
+    wide[:, places] = x
+    torch.testing.assert_close(moved.predict(wide), network.predict(x))
+    assert not moved.weight[:, [1, 3, 5]].any()
+    assert_same_network(moved.relocate(np.array([1, -1, 2, -1, 0, -1]), 3), network)
+
+
 def test_grow_and_prune_leave_the_network_itself_alone():
     network = random_network()
     before = copy.deepcopy(network)

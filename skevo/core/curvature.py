@@ -91,17 +91,19 @@ class Curvature:
         inverse = functional.pad(self.inverse, (0, n_new, 0, n_new)) + below.mT @ below
         return self._updated(matrix, inverse, half, ridge)
 
-    def without(self, gone: Tensor) -> Curvature:
+    def without(self, gone: Tensor) -> Curvature | None:
         """Return the model once some columns are zero.
 
         Parameters
         ----------
         gone : Tensor of shape (n_members, n_columns), bool
+            Columns that have not been zero before.
 
         Returns
         -------
-        Curvature
-            Without a gradient; its inverse is zero where a column is.
+        Curvature or None
+            Without a gradient; its inverse is zero where a column is. None where the columns are so
+            close to dependent that the matrix should be factorised anew.
         """
         gone = functional.pad(gone, (1, 0))
         n_gone = int(gone.sum(dim=1).max())
@@ -114,7 +116,11 @@ class Curvature:
         rows = rows * lost[..., None]
         square = rows.gather(2, at[:, None].expand(-1, n_gone, -1)) * lost[:, None]
         square = square + torch.diag_embed((~lost).to(square.dtype))
-        share = torch.linalg.solve(square, rows)
+        factor, failed = torch.linalg.cholesky_ex(square)
+        new_share = factor.diagonal(dim1=1, dim2=2).square() / square.diagonal(dim1=1, dim2=2)
+        if (failed > 0).any() or not (new_share > _SMALLEST_NEW_SHARE).all():
+            return None
+        share = torch.cholesky_solve(rows, factor)
         taken = self.half.gather(2, at[:, None].expand(-1, self.half.shape[1], -1))
         kept = ~gone[:, None]
         inverse = (self.inverse - rows.mT @ share) * kept * kept.mT

@@ -12,7 +12,7 @@ ridge regression with the members' average, not zero, for its prior mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -25,7 +25,8 @@ from .losses import Loss
 from .moments import measure_moments
 from .network import Network, merge
 from .population import Population
-from .rows import Inputs, StreamedRows
+from .rows import Block, Inputs, RowSource, StreamedRows, Sums
+from .selection import MOST_INPUTS
 from .statistics import midmean
 
 __all__ = ["Ensemble"]
@@ -122,18 +123,24 @@ class Ensemble:
         if not torch.isfinite(alpha):
             # Nothing is known of the noise, or there is no signal.
             return self
-        network = self.network
-        silent = replace(
-            network,
-            weight=torch.zeros_like(network.weight[: self.n_outputs]),
-            bias=torch.zeros_like(network.bias[: self.n_outputs]),
-        )
+        network, columns = self.network, self._columns()
         remaining, beyond = loss.beyond(average, target)
-        population = Population.of([silent])
-        source = StreamedRows(inputs, beyond, weight, population, _BLOCK_ROWS)
+        source = _SomeColumns(
+            StreamedRows(inputs, beyond, weight, Population.of([network]), _BLOCK_ROWS), columns
+        )
+        silent = Network.linear(
+            network.operators,
+            len(columns),
+            self.n_outputs,
+            device=weight.device,
+            dtype=network.weight.dtype,
+        )
         moments = measure_moments(source)
-        population, _ = fit_head(source, population, remaining, alpha.double()[None], moments)
-        correction = population.network(0)
+        population, _ = fit_head(
+            source, Population.of([silent]), remaining, alpha.double()[None], moments
+        )
+        correction = torch.zeros_like(network.weight[: self.n_outputs])
+        correction[:, columns] = population.weight[0]
         beta, gram = coefficients(population)[0], moments.gram[0]
         mean = beta.mT @ gram[:, :1] / gram[0, 0]
         square = ((gram @ beta) * beta).sum(dim=0)[:, None] / gram[0, 0]
@@ -142,8 +149,8 @@ class Ensemble:
             self,
             network=replace(
                 network,
-                weight=torch.cat([network.weight, correction.weight]),
-                bias=torch.cat([network.bias, correction.bias]),
+                weight=torch.cat([network.weight, correction]),
+                bias=torch.cat([network.bias, population.bias[0]]),
             ),
             limits=((mean - far).to(network.bias), (mean + far).to(network.bias)),
         )
@@ -153,7 +160,41 @@ class Ensemble:
         limits = self.limits and (self.limits[0].to(device), self.limits[1].to(device))
         return replace(self, network=self.network.to(device), limits=limits)
 
+    def _columns(self) -> Tensor:
+        """Return the columns of a correction: nodes, and inputs that most of the members see."""
+        n_inputs, n_columns = self.network.topology.n_inputs, self.network.topology.n_columns
+        seen = (self.network.weight[:, :n_inputs] != 0).sum(dim=0)
+        order = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
+        nodes = torch.arange(n_inputs, n_columns, device=order.device)
+        return torch.cat([order.sort().values, nodes])
+
     def _output(self, inputs: Tensor) -> Tensor:
         """Return the combined output of some rows, given as columns."""
         blocks = self.network.predictor.blocks(lambda rows: inputs[:, rows], inputs.shape[1])
         return torch.cat([self.combine(heads) for heads in blocks], dim=1)
+
+
+class _SomeColumns:
+    """Rows of a source, with some of their columns.
+
+    Parameters
+    ----------
+    source : RowSource
+    columns : Tensor of int64
+    """
+
+    def __init__(self, source: RowSource, columns: Tensor) -> None:
+        self._source, self._columns = source, columns
+        self.total_weight = source.total_weight
+
+    def reduce(self, function: Callable[[Block], Sums]) -> Sums:
+        """Return the sum over blocks of each tensor that ``function(block)`` returns."""
+        n_columns = len(self._columns)
+
+        def of_some(block: Block) -> Sums:
+            columns = block.columns
+            if n_columns < columns.shape[1]:
+                columns = columns[:, self._columns]
+            return function(replace(block, columns=columns))
+
+        return self._source.reduce(of_some)

@@ -26,7 +26,7 @@ from .ridge import choose_alpha
 from .rows import node_columns
 from .screening import pick, screen
 from .statistics import weighted_deviation
-from .topology import CONSTANT
+from .topology import CONSTANT, Index
 
 __all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_networks", "prune", "train"]
 
@@ -103,6 +103,8 @@ class Evolution:
     state : GrowerState or None
         What it takes to go on from the last generation, the same object for all members that
         were grown together.
+    inputs : ndarray of int64, or None
+        The input columns that the member sees, which the state is in terms of; None for all.
     """
 
     network: Network
@@ -112,6 +114,7 @@ class Evolution:
     alpha: float
     expected_loss: float
     state: GrowerState | None = None
+    inputs: Index | None = None
 
 
 # A gain of so many times the threshold is no chance.

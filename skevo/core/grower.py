@@ -418,7 +418,11 @@ class Grower:
         for rows, moments in self._moments.items():
             self._moments[rows] = moments.without(columns)
         self._curvature = None
-        self._factors = {rows: factor.without(columns) for rows, factor in self._factors.items()}
+        self._factors = {
+            rows: remaining
+            for rows, factor in self._factors.items()
+            if (remaining := factor.without(columns)) is not None
+        }
         self._compact()
         if self.trainer is not None:
             self.trainer.prune(self.population.network(0), kept)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,8 @@ from .network import Network
 from .operators import Operator
 from .population import Population
 from .rows import Inputs, MemoryRows, StreamedRows
+from .selection import MOST_INPUTS, most_telling
+from .topology import Index
 
 __all__ = [
     "Table",
@@ -45,6 +48,8 @@ _BATCH_ROWS = 80_000
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
 _MOST_ROWS = 20_000
+# The input columns that a member sees are those that tell most on at most so many rows.
+_SELECTION_ROWS = 4000
 # Below this total weight no row is held out: see `hold_out`.
 _SMALLEST_WEIGHT = 40.0
 
@@ -63,6 +68,32 @@ class Table:
     inputs: Inputs
     target: Tensor
     weight: Tensor
+
+    def of(self, columns: Index) -> Table:
+        """Return the table with some of the input columns."""
+        return replace(self, inputs=_SomeInputs(self.inputs, columns))
+
+
+class _SomeInputs:
+    """Some of the input columns of a table, taken as rows are read.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    columns : ndarray of int64
+    """
+
+    def __init__(self, inputs: Inputs, columns: Index) -> None:
+        self._inputs = inputs
+        self._columns = torch.as_tensor(columns, device=inputs.device)
+        self.device, self.dtype = inputs.device, inputs.dtype
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __getitem__(self, at: tuple[slice, Tensor | slice]) -> Tensor:
+        """Return the columns of some rows."""
+        return self._inputs[at][self._columns]
 
 
 @dataclass(frozen=True)
@@ -194,39 +225,37 @@ def fit_members(
     """
     dtype = table.inputs.dtype
     generators = [torch.Generator().manual_seed(task.seed) for task in tasks]
-    state = None if earlier is None else earlier[0].state
-    if state is None:
-        linear = Network.linear(
-            operators,
-            len(table.inputs),
-            len(table.target),
-            device=table.inputs.device,
-            dtype=dtype,
-        )
-        population = Population.of([linear] * len(tasks))
-    else:
-        population = state.population
+    train = [task.train for task in tasks]
+    # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
+    # depend on the order of rows, nor on rounding, as long as possible; and the other solver
+    # searches nowhere else.
+    exact, held_out = settings.solver == "exact", train[0] is not None
     with torch.no_grad():
-        train = [task.train for task in tasks]
-        rows = sketch = _gather(table, train, dtype, block_size)
-        held_out = train[0] is not None
-        # Single precision is enough to rank candidates. Where no row is held out, though, nothing
-        # may depend on the order of rows, nor on rounding, as long as possible; and the other
-        # solver searches nowhere else.
-        exact = settings.solver == "exact"
+        if earlier is None:
+            seen = [_inputs_to_see(table, rows) if exact else None for rows in train]
+        else:
+            seen = [evolution.inputs for evolution in earlier]
+        views = [table if inputs is None else table.of(inputs) for inputs in seen]
+        n_inputs = len(views[0].inputs)
+        rows = sketch = _gather(views, train, dtype, block_size)
         if rows.n_rows > _SKETCH:
             picked = [
                 _some(taken, len(table.weight), generator)
                 for taken, generator in zip(train, generators, strict=True)
             ]
-            sketch = _gather(table, picked, torch.float32 if exact else dtype, block_size)
+            sketch = _gather(views, picked, torch.float32 if exact else dtype, block_size)
         elif held_out and exact and dtype != torch.float32:
-            sketch = _gather(table, train, torch.float32, block_size)
+            sketch = _gather(views, train, torch.float32, block_size)
         validation = (
-            _gather(table, [task.validation for task in tasks], dtype, block_size)
+            _gather(views, [task.validation for task in tasks], dtype, block_size)
             if held_out
             else None
         )
+        linear = Network.linear(
+            operators, n_inputs, len(table.target), device=table.inputs.device, dtype=dtype
+        )
+        state = None if earlier is None else earlier[0].state
+        population = Population.of([linear] * len(tasks)) if state is None else state.population
         grower = Grower(population, rows, sketch, validation, loss, settings, generators)
         if state is not None:
             grower.resume(state)
@@ -234,19 +263,61 @@ def fit_members(
             grower,
             stopping,
             None if monitor is None else lambda k, *line: monitor(tasks[k].number, *line),
-            earlier,
+            None if earlier is None else [_narrowed(evolution) for evolution in earlier],
         )
-        if len(table.weight) <= _MOST_ROWS or settings.solver != "exact":
-            return evolutions
-        population = Population.of([evolution.network for evolution in evolutions])
-        everything = StreamedRows(table.inputs, table.target, table.weight, population, block_size)
-        moments = measure_moments(everything)
-        alpha = moments.gram.new_tensor([evolution.alpha for evolution in evolutions])
-        population, _ = fit_head(everything, population, loss, alpha, moments)
+        if len(table.weight) > _MOST_ROWS and exact:
+            evolutions = _fit_to_all(views, evolutions, loss, block_size)
         return [
-            replace(evolution, network=population.network(member))
-            for member, evolution in enumerate(evolutions)
+            _widened(evolution, inputs, len(table.inputs))
+            for evolution, inputs in zip(evolutions, seen, strict=True)
         ]
+
+
+def _fit_to_all(
+    views: Sequence[Table], evolutions: Sequence[Evolution], loss: Loss, block_size: int
+) -> list[Evolution]:
+    """Fit the members' heads to all rows."""
+    # Members that see the same columns share the pass over the rows.
+    together = len({id(view) for view in views}) == 1
+    batches = [list(evolutions)] if together else [[evolution] for evolution in evolutions]
+    fitted = []
+    for view, batch in zip(views, batches, strict=False):
+        population = Population.of([evolution.network for evolution in batch])
+        source = StreamedRows(view.inputs, view.target, view.weight, population, block_size)
+        moments = measure_moments(source)
+        alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
+        population, _ = fit_head(source, population, loss, alpha, moments)
+        fitted += [
+            replace(evolution, network=population.network(member))
+            for member, evolution in enumerate(batch)
+        ]
+    return fitted
+
+
+def _inputs_to_see(table: Table, rows: Tensor | None) -> Index | None:
+    """Return the input columns for a member with some training rows; None stands for all."""
+    if len(table.inputs) <= MOST_INPUTS:
+        return None
+    some = slice(_SELECTION_ROWS) if rows is None else rows[:_SELECTION_ROWS]
+    return most_telling(
+        table.inputs[:, some], table.target[:, some], table.weight[some], MOST_INPUTS
+    )
+
+
+def _narrowed(evolution: Evolution) -> Evolution:
+    """Return an evolution in terms of the input columns that the member sees."""
+    if evolution.inputs is None:
+        return evolution
+    places = np.full(evolution.network.topology.n_inputs, -1)
+    places[evolution.inputs] = np.arange(len(evolution.inputs))
+    return replace(evolution, network=evolution.network.relocate(places, len(evolution.inputs)))
+
+
+def _widened(evolution: Evolution, inputs: Index | None, n_inputs: int) -> Evolution:
+    """Return an evolution on some input columns in terms of all."""
+    if inputs is None:
+        return evolution
+    return replace(evolution, network=evolution.network.relocate(inputs, n_inputs), inputs=inputs)
 
 
 def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tensor:
@@ -257,12 +328,13 @@ def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tenso
 
 
 def _gather(
-    table: Table, members: Sequence[Tensor | None], dtype: torch.dtype, block_size: int
+    views: Sequence[Table], members: Sequence[Tensor | None], dtype: torch.dtype, block_size: int
 ) -> MemoryRows:
-    """Return the rows of each member; None stands for all rows.
+    """Return the rows of each member, from its view of the table; None stands for all rows.
 
     Members that have fewer rows than others get one of theirs again, of weight zero.
     """
+    table = views[0]
     device, everything = table.inputs.device, torch.arange(len(table.weight))
     chosen = [everything if rows is None else rows for rows in members]
     n_rows = max(len(rows) for rows in chosen)
@@ -270,8 +342,9 @@ def _gather(
     weight = torch.stack([table.weight[rows] for rows in filled])
     for own, rows in zip(weight, chosen, strict=True):
         own[len(rows) :] = 0.0
+    inputs = [view.inputs[:, rows].to(dtype) for view, rows in zip(views, filled, strict=True)]
     return MemoryRows(
-        torch.stack([table.inputs[:, rows].to(dtype) for rows in filled]),
+        torch.stack(inputs),
         torch.stack([table.target[:, rows].to(dtype) for rows in filled]),
         weight.to(dtype),
         block_size=block_size,

@@ -209,6 +209,28 @@ class Network:
             weight=self.weight[:, torch.cat([inputs, topology.n_inputs + at])],
         )
 
+    def relocate(self, places: Index, n_inputs: int) -> Network:
+        """Return the network as one of a table that has its input columns elsewhere.
+
+        Parameters
+        ----------
+        places : ndarray of shape (topology.n_inputs,)
+            Where each input column is; negative if it is not in the table, which is for columns
+            only that nothing reads.
+        n_inputs : int
+            Columns of the table.
+        """
+        topology, there = self.topology, places >= 0
+        moved = np.concatenate([places, n_inputs + np.arange(topology.n_nodes), [CONSTANT]])
+        weight = self.weight.new_zeros(len(self.weight), n_inputs + topology.n_nodes)
+        at = torch.as_tensor(moved[:-1], device=weight.device)
+        kept = torch.as_tensor(np.append(there, [True] * topology.n_nodes), device=weight.device)
+        weight[:, at[kept]] = self.weight[:, kept]
+        left, right = (moved[side] for side in (topology.left, topology.right))
+        return replace(
+            self, topology=Topology(n_inputs, topology.operator, left, right), weight=weight
+        )
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Network:

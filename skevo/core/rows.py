@@ -23,7 +23,7 @@ from .network import Nodes
 from .population import EMPTY, Plan, Population, Wiring
 from .topology import kinds
 
-__all__ = ["Block", "Inputs", "MemoryRows", "RowSource", "StreamedRows", "node_columns"]
+__all__ = ["Block", "Inputs", "MemoryRows", "RowSource", "StreamedRows", "Sums", "node_columns"]
 
 
 class Inputs(Protocol):
