@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine, make_friedman1
 
 from skevo import EvolvingClassifier, EvolvingRegressor
 
@@ -371,6 +371,15 @@ def test_warm_start_equals_one_longer_fit(estimator, data, solver):
     assert_array_equal(output(model, X), output(longer, X))
     for name in ("loss", "validation_loss", "n_nodes"):
         assert_array_equal(model.history_[name], longer.history_[name])
+
+
+@pytest.mark.parametrize("n_rows", [1300, 5000])
+def test_warm_start_of_rows_that_have_a_sketch(n_rows):
+    X, y = make_friedman1(n_samples=n_rows, noise=0.1, random_state=0)
+    longer = EvolvingRegressor(**{**FAST, "n_generations": 11}).fit(X, y)
+    model = EvolvingRegressor(**FAST, warm_start=True).fit(X, y)
+    model.set_params(n_generations=11).fit(X, y)
+    assert_array_equal(model.predict(X), longer.predict(X))
 
 
 @each_case

@@ -98,9 +98,12 @@ class GrowerState:
     ----------
     population : Population
         Of the last generation, not of the best.
-    moments : Moments
-        Of the searched rows, as they were put together.
+    moments : tuple of (Moments or None)
+        Of the training rows and of the sketch, as they were put together.
+    factors : tuple of (Curvature or None)
+        The same, of the factorisations.
     curvature : Curvature
+        On the searched rows.
     alpha, noise, loss_value : Tensor of shape (n_members,)
     age : int
     generators : list of Tensor
@@ -110,7 +113,8 @@ class GrowerState:
     """
 
     population: Population
-    moments: Moments
+    moments: tuple[Moments | None, ...]
+    factors: tuple[Curvature | None, ...]
     curvature: Curvature
     alpha: Tensor
     noise: Tensor
@@ -451,10 +455,12 @@ class Grower:
     @property
     def state(self) -> GrowerState:
         """What it takes to go on from here."""
+        curvature = self.curvature
         return GrowerState(
             self.population,
-            self.moments,
-            self.curvature,
+            tuple(self._moments.get(rows) for rows in (self._rows, self._sketch)),
+            tuple(self._factors.get(rows) for rows in (self._rows, self._sketch)),
+            curvature,
             self.alpha,
             self.noise,
             self.loss_value,
@@ -475,8 +481,14 @@ class Grower:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         gram = self.moments.gram
         self.alpha, self.age = state.alpha, state.age
-        if torch.allclose(gram, state.moments.gram.to(gram), rtol=1e-9, atol=0.0):
-            self._moments, self._curvature = {self.searched: state.moments}, state.curvature
+        sources = self._rows, self._sketch
+        moments = {r: part for r, part in zip(sources, state.moments, strict=True) if part}
+        factors = {r: part for r, part in zip(sources, state.factors, strict=True) if part}
+        size = gram.diagonal(dim1=1, dim2=2).sqrt()
+        difference = (gram - moments[self.searched].gram.to(gram)).abs()
+        rounding = 1e-9 if self.searched.columns.dtype == torch.float64 else 1e-5
+        if (difference <= rounding * size[..., None] * size[:, None]).all():
+            self._moments, self._factors, self._curvature = moments, factors, state.curvature
             self._noise, self.loss_value = state.noise, state.loss_value
         else:
             self.measure()

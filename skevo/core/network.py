@@ -220,11 +220,12 @@ class Network:
         n_inputs : int
             Columns of the table.
         """
-        topology, there = self.topology, places >= 0
+        topology = self.topology
+        there = np.append(places >= 0, np.ones(topology.n_nodes, dtype=bool))
         moved = np.concatenate([places, n_inputs + np.arange(topology.n_nodes), [CONSTANT]])
         weight = self.weight.new_zeros(len(self.weight), n_inputs + topology.n_nodes)
         at = torch.as_tensor(moved[:-1], device=weight.device)
-        kept = torch.as_tensor(np.append(there, [True] * topology.n_nodes), device=weight.device)
+        kept = torch.as_tensor(there, device=weight.device)
         weight[:, at[kept]] = self.weight[:, kept]
         left, right = (moved[side] for side in (topology.left, topology.right))
         return replace(
