@@ -373,13 +373,15 @@ def test_warm_start_equals_one_longer_fit(estimator, data, solver):
         assert_array_equal(model.history_[name], longer.history_[name])
 
 
-@pytest.mark.parametrize("n_rows", [1300, 5000])
-def test_warm_start_of_rows_that_have_a_sketch(n_rows):
+@pytest.mark.parametrize(("n_rows", "rtol"), [(1300, 0.0), (5000, 1e-5)])
+def test_warm_start_of_rows_that_have_a_sketch(n_rows, rtol):
     X, y = make_friedman1(n_samples=n_rows, noise=0.1, random_state=0)
     longer = EvolvingRegressor(**{**FAST, "n_generations": 11}).fit(X, y)
     model = EvolvingRegressor(**FAST, warm_start=True).fit(X, y)
     model.set_params(n_generations=11).fit(X, y)
-    assert_array_equal(model.predict(X), longer.predict(X))
+    # In single precision, which many rows are in, columns that are computed anew may differ from
+    # grown ones in the last bit.
+    assert_allclose(model.predict(X), longer.predict(X), rtol=rtol)
 
 
 @each_case
