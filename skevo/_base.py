@@ -18,8 +18,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ._formula import formula_text
 from ._preprocessing import ScaledColumns, fit_scaling
+from .core.course import Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
-from .core.evolution import Evolution, Generation, Stopping
 from .core.grower import Settings
 from .core.losses import Loss
 from .core.members import Table, Task, fit_members, n_together, plan_members, torch_threads

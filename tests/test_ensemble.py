@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from scipy.stats import trim_mean
 from sklearn.linear_model import Ridge
 
+from skevo.core.course import Evolution
 from skevo.core.ensemble import Ensemble
-from skevo.core.evolution import Evolution
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 
 N_SAMPLES = 300

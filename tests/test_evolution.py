@@ -12,7 +12,8 @@ from builders import TAME, assert_same_network, crowd, normal, random_network
 
 from skevo.core import evolution as module
 from skevo.core.constants import constant_step
-from skevo.core.evolution import Stopping, evolve, evolve_networks, prune, train
+from skevo.core.course import Stopping
+from skevo.core.evolution import evolve, evolve_networks, prune, train
 from skevo.core.grower import Grower, Settings
 from skevo.core.heads import coefficients, mean_loss, objective
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss

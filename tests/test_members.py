@@ -9,7 +9,8 @@ import torch
 from builders import TAME, assert_same_network, normal, target_for, weights
 
 from skevo.core import members as module
-from skevo.core.evolution import Stopping, evolve_networks
+from skevo.core.course import Stopping
+from skevo.core.evolution import evolve_networks
 from skevo.core.grower import Grower, Settings
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.members import (

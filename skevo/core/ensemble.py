@@ -19,7 +19,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from .evolution import Evolution
+from .course import Evolution
 from .heads import coefficients, fit_head
 from .losses import Loss
 from .moments import measure_moments

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .constants import constant_step
+from .course import Course, Evolution, Generation, Stopping, stop_reason
 from .curvature import Curvature
-from .grower import Grower, GrowerState
+from .grower import Grower
 from .heads import coefficients, fit_head, mean_loss, with_coefficients
 from .losses import SquaredError
 from .moments import variances
-from .network import Network, Nodes
+from .network import Nodes
 from .population import EMPTY, Population
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
@@ -26,133 +25,15 @@ from .ridge import choose_alpha
 from .rows import node_columns
 from .screening import pick, screen
 from .statistics import weighted_deviation
-from .topology import CONSTANT, Index
+from .topology import CONSTANT
 
-__all__ = ["Evolution", "Generation", "Stopping", "evolve", "evolve_networks", "prune", "train"]
-
-
-class Generation(NamedTuple):
-    """One line of the history.
-
-    Attributes
-    ----------
-    loss : float
-        Mean training loss.
-    validation_loss : float
-        Mean loss on the held-out rows or, where none are held out, the closed-form criterion that
-        stands in for it.
-    n_nodes : int
-    seconds : float
-        Since the evolution began.
-    """
-
-    loss: float
-    validation_loss: float
-    n_nodes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """When to stop.
-
-    Attributes
-    ----------
-    n_generations : int
-        After so many generations behind the linear start.
-    n_iter_no_change : int or None
-        After so many without an improvement of what the members are judged by, on average.
-    tol : float
-        What counts as one, relative to the best mean.
-    max_time : float or None
-        After so many seconds.
-    n_averaged : int
-        Members whose outputs will be averaged.
-    """
-
-    n_generations: int = 100
-    n_iter_no_change: int | None = None
-    tol: float = 0.0
-    max_time: float | None = None
-    n_averaged: int = 1
-
-    @property
-    def training_share(self) -> float:
-        """Share of the training loss in what a generation is judged by; see `_expected_loss`."""
-        return 0.5 * (1.0 - 1.0 / self.n_averaged)
-
-
-@dataclass(frozen=True)
-class Evolution:
-    """What an evolution gave.
-
-    Attributes
-    ----------
-    network : Network
-        Of the best generation.
-    history : tuple of Generation
-        The linear start first.
-    best_generation : int
-        Position in the history.
-    stop_reason : str
-        ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
-    alpha : float
-        The ridge penalty of the last generation.
-    expected_loss : float
-        What the best generation was judged by; see `_expected_loss`.
-    state : GrowerState or None
-        What it takes to go on from the last generation, the same object for all members that
-        were grown together.
-    inputs : ndarray of int64, or None
-        The input columns that the member sees, which the state is in terms of; None for all.
-    """
-
-    network: Network
-    history: tuple[Generation, ...]
-    best_generation: int
-    stop_reason: str
-    alpha: float
-    expected_loss: float
-    state: GrowerState | None = None
-    inputs: Index | None = None
+__all__ = ["evolve", "evolve_networks", "prune", "train"]
 
 
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
 
 Monitor = Callable[[int, int, Generation], None]
-
-
-class _Course:
-    """The course of one member: its history, and where its best network is."""
-
-    def __init__(self, earlier: Evolution | None, share: float) -> None:
-        self.history = [] if earlier is None else list(earlier.history)
-        # What the generations are judged by.
-        self.losses = [_expected_loss(record, share) for record in self.history]
-        self._share = share
-        self._best: Network | None = None if earlier is None else earlier.network
-        self._among: Population | None = None
-
-    def add(self, record: Generation, population: Population) -> None:
-        """Add a generation."""
-        self.history.append(record)
-        self.losses.append(_expected_loss(record, self._share))
-        if self._best_generation == len(self.history) - 1:
-            self._among = population
-
-    def end(self, reason: str, state: GrowerState, member: int) -> Evolution:
-        """Return what the evolution of a member of the population gave."""
-        network = self._best if self._among is None else self._among.network(member)
-        assert network is not None
-        best, alpha = self._best_generation, float(state.alpha[member])
-        return Evolution(
-            network, tuple(self.history), best, reason, alpha, self.losses[best], state
-        )
-
-    @property
-    def _best_generation(self) -> int:
-        return self.losses.index(min(self.losses))
 
 
 def evolve_networks(
@@ -185,9 +66,9 @@ def evolve_networks(
     starts: Sequence[Evolution | None] = earlier or [None] * len(grower.population)
     # Where no row is held out, members train on the same rows, and averaging gains little.
     share = 0.0 if grower.validation is None else stopping.training_share
-    courses = [_Course(start, share) for start in starts]
+    courses = [Course(start, share) for start in starts]
     before = courses[0].history[-1].seconds if earlier else 0.0
-    while not (reason := _stop_reason(stopping, courses, before)):
+    while not (reason := stop_reason(stopping, courses, before)):
         if courses[0].history:
             prune(grower)
             evolve(grower)
@@ -302,42 +183,6 @@ def _criterion(grower: Grower, loss: Tensor) -> Tensor:
         return loss + 2.0 * grower.noise * n_free * share
     # Where hardly a degree of freedom is left, the residual says nothing about new rows.
     return torch.where(share < 0.9, loss / (1.0 - share).square(), torch.inf)
-
-
-def _expected_loss(record: Generation, share: float) -> float:
-    r"""Estimate the loss of the average of members by that of one.
-
-    For a fit of :math:`d` parameters the gap between held-out and training loss is about twice what
-    the variance of the fit adds to the loss. Averaging :math:`K` members leaves :math:`1/K` of that
-    variance, so that of the gap :math:`(1 - 1/K)/2` has to be taken off [1]_.
-
-    References
-    ----------
-    .. [1] A. Krogh and J. Vedelsby, "Neural network ensembles, cross validation, and active
-       learning", Advances in Neural Information Processing Systems 7, 1995.
-    """
-    return record.validation_loss - share * (record.validation_loss - record.loss)
-
-
-def _stop_reason(stopping: Stopping, courses: Sequence[_Course], before: float) -> str:
-    """Return why to stop, or nothing; ``before`` are seconds that do not count."""
-    history = courses[0].history
-    if not history:
-        return ""
-    if len(history) - 1 >= stopping.n_generations:
-        return "n_generations"
-    bar, stale = float("inf"), 0
-    for losses in zip(*(course.losses for course in courses), strict=True):
-        mean = fmean(losses)
-        stale += 1
-        if mean < bar:
-            bar = mean - stopping.tol * abs(mean)
-            stale = 0
-    if stopping.n_iter_no_change is not None and stale >= stopping.n_iter_no_change:
-        return "n_iter_no_change"
-    if stopping.max_time is not None and history[-1].seconds - before >= stopping.max_time:
-        return "max_time"
-    return ""
 
 
 def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:

@@ -24,16 +24,15 @@ from .heads import (
     mean_loss,
     mean_square_residual,
     objective,
-    penalty_for,
-    quadratic_model,
 )
 from .losses import Loss, SquaredError
-from .moments import Moments, extend_moments, measure_moments
+from .moments import Moments
 from .network import Nodes
 from .population import Population, choose
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
 from .statistics import widened_range
+from .summary import Summary, SummaryState
 
 __all__ = ["Grower", "GrowerState", "Settings"]
 
@@ -98,10 +97,8 @@ class GrowerState:
     ----------
     population : Population
         Of the last generation, not of the best.
-    moments : tuple of (Moments or None)
+    summaries : list of SummaryState
         Of the training rows and of the sketch, as they were put together.
-    factors : tuple of (Curvature or None)
-        The same, of the factorisations.
     curvature : Curvature
         On the searched rows.
     alpha, noise, loss_value : Tensor of shape (n_members,)
@@ -113,8 +110,7 @@ class GrowerState:
     """
 
     population: Population
-    moments: tuple[Moments | None, ...]
-    factors: tuple[Curvature | None, ...]
+    summaries: list[SummaryState]
     curvature: Curvature
     alpha: Tensor
     noise: Tensor
@@ -180,10 +176,9 @@ class Grower:
         )
         self.limits = None if loss.known_scale else widened_range(rows.target)
         self._rows, self._sketch, self._validation = rows, sketch, validation
-        self._moments: dict[MemoryRows, Moments] = {}
+        # The sketch may be the training rows themselves.
+        self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
         self._curvature: Curvature | None = None
-        # Factorisations that hold for the present columns and penalty, at whatever heads.
-        self._factors: dict[MemoryRows, Curvature] = {}
         self._quantiles = sketch.weight.new_empty(len(population), 0, N_QUANTILES)
         self.loss_value = torch.full_like(self.alpha, torch.nan)
         self._noise: Tensor | None = None
@@ -221,61 +216,36 @@ class Grower:
 
     # -- statistics ----------------------------------------------------------------------------
 
+    def _summary(self, rows: MemoryRows) -> Summary:
+        """Return the summary of the training rows or the sketch, once they hold the columns."""
+        return self._summaries[self._held(rows)]
+
     @property
     def moments(self) -> Moments:
         """Moments of the searched rows."""
-        return self.moments_of(self.searched)
+        return self._summary(self.searched).moments
 
     @property
     def curvature(self) -> Curvature:
         """Quadratic model of the objective at the present heads, on the searched rows."""
         if self._curvature is None:
-            self._curvature = self.model_of(self.searched, self.population)
+            rows = self.searched
+            self._curvature = self._summary(rows).model(self.population, self.alpha_on(rows))
         return self._curvature
-
-    def model_of(self, rows: MemoryRows, population: Population) -> Curvature:
-        """Return the quadratic model on the training rows or the sketch.
-
-        Parameters
-        ----------
-        rows : MemoryRows
-        population : Population
-            The present one, in the dtype of the rows.
-        """
-        model = quadratic_model(
-            rows,
-            population,
-            self.loss,
-            self.alpha_on(rows),
-            self.moments_of(rows),
-            self._factors.get(rows),
-        )
-        self._keep(rows, model)
-        return model
 
     @property
     def factor(self) -> Curvature | None:
         """A factorisation for the present columns and penalty on the searched rows, if known."""
-        return self._factors.get(self.searched)
+        return self._summary(self.searched).factor
 
     def on_sketch(self) -> tuple[MemoryRows, Population, Curvature]:
         """Return the sketch, the population in its precision, and the quadratic model there."""
         sketch = self.sketch
         rough = self.population.to(dtype=sketch.columns.dtype)
-        # Of the same rows, be it in single precision, there is a model already.
-        same = sketch.n_rows == self.searched.n_rows
-        return sketch, rough, self.curvature if same else self.model_of(sketch, rough)
-
-    def _keep(self, rows: MemoryRows, model: Curvature) -> None:
-        # Where there is no fixed bound, the curvature moves with the heads.
-        if self.loss.bound is not None:
-            self._factors[rows] = model
-
-    def moments_of(self, rows: MemoryRows) -> Moments:
-        """Return the moments of the training rows or of those that are searched."""
-        if rows not in self._moments:
-            self._moments[rows] = measure_moments(rows)
-        return self._moments[rows]
+        if sketch.n_rows == self.searched.n_rows:
+            # Of the same rows, be it in single precision, there is a model already.
+            return sketch, rough, self.curvature
+        return sketch, rough, self._summary(sketch).model(rough, self.alpha_on(sketch))
 
     @property
     def quantiles(self) -> Tensor:
@@ -340,20 +310,19 @@ class Grower:
         self.population = population
         self._curvature = curvature
         if curvature is not None:
-            self._keep(self.searched, curvature)
+            self._summary(self.searched).keep(curvature)
 
     def repenalise(self, alpha: Tensor) -> None:
         """Take over other penalties."""
         self.alpha = alpha
         self._curvature = None
-        self._factors = {}
+        for summary in self._summaries.values():
+            summary.factor = None
 
     def revalue(self, population: Population) -> None:
         """Take over a population whose constants, or everything, differ."""
         self.population = population
-        self._moments = {}
-        self._curvature = None
-        self._factors = {}
+        self._forget()
         self._quantiles = self._quantiles[:, :0]
 
     def take_back(
@@ -367,13 +336,18 @@ class Grower:
         population, moments, curvature
             From before the change.
         """
-        changed = self.moments, self.curvature
+        moments = choose(members, moments, self.moments)
+        curvature = choose(members, curvature, self.curvature)
         self.population = choose(members, population, self.population)
         self._rows.assign(self.population, members.numpy(force=True))
-        self._moments = {self.searched: choose(members, moments, changed[0])}
-        self._curvature = choose(members, curvature, changed[1])
-        self._factors = {}
-        self._keep(self.searched, self._curvature)
+        self._forget()
+        self._summary(self.searched).replace(moments, curvature)
+        self._curvature = curvature
+
+    def _forget(self) -> None:
+        self._curvature = None
+        for summary in self._summaries.values():
+            summary.forget()
 
     def _holding(self) -> list[MemoryRows]:
         """Return the sources that hold the columns of the population at present."""
@@ -386,23 +360,13 @@ class Grower:
         self.population = self.population.grow(nodes)
         for rows in holding:
             rows.grow(self.population, nodes)
-        for rows, moments in self._moments.items():
-            self._moments[rows] = extend_moments(self._held(rows), moments)
         self._curvature = None
-        self._factors = {
-            rows: bordered
-            for rows, factor in self._factors.items()
-            if (bordered := self._bordered(rows, factor)) is not None
-        }
+        for rows, summary in self._summaries.items():
+            if summary.known:
+                self._held(rows)
+                summary.extend(self.alpha_on(rows))
         if self.trainer is not None:
             self.trainer.grow(self.population.network(0))
-
-    def _bordered(self, rows: MemoryRows, factor: Curvature) -> Curvature | None:
-        """Return a factorisation with the columns that have been added since."""
-        gram = self._moments[rows].gram
-        assert self.loss.bound is not None
-        ridge = penalty_for(self.loss, gram, self.alpha_on(rows), rows.columns.dtype)
-        return factor.bordered(self.loss.bound * gram, ridge)
 
     def remove(self, gone: NDArray[np.bool_]) -> None:
         """Remove nodes from the population.
@@ -419,14 +383,9 @@ class Grower:
         for rows in holding:
             rows.without(self.population, gone)
         columns = torch.cat([emptied.new_zeros(len(gone), wiring.n_inputs), emptied], dim=1)
-        for rows, moments in self._moments.items():
-            self._moments[rows] = moments.without(columns)
         self._curvature = None
-        self._factors = {
-            rows: remaining
-            for rows, factor in self._factors.items()
-            if (remaining := factor.without(columns)) is not None
-        }
+        for summary in self._summaries.values():
+            summary.without(columns)
         self._compact()
         if self.trainer is not None:
             self.trainer.prune(self.population.network(0), kept)
@@ -444,9 +403,8 @@ class Grower:
         n_inputs = self.population.wiring.n_inputs
         inputs = torch.arange(n_inputs, device=kept.device).expand(len(kept), -1)
         columns = torch.cat([inputs, torch.where(kept < 0, -1, n_inputs + kept)], dim=1)
-        for rows, moments in self._moments.items():
-            self._moments[rows] = moments.compact(columns)
-        self._factors = {rows: factor.compact(columns) for rows, factor in self._factors.items()}
+        for summary in self._summaries.values():
+            summary.compact(columns)
         at = columns.clamp(min=0)[..., None].expand(-1, -1, N_QUANTILES)
         self._quantiles = quantiles.gather(1, at)
 
@@ -458,8 +416,7 @@ class Grower:
         curvature = self.curvature
         return GrowerState(
             self.population,
-            tuple(self._moments.get(rows) for rows in (self._rows, self._sketch)),
-            tuple(self._factors.get(rows) for rows in (self._rows, self._sketch)),
+            [summary.state for summary in self._summaries.values()],
             curvature,
             self.alpha,
             self.noise,
@@ -475,20 +432,22 @@ class Grower:
         On the same rows the statistics are taken over, so that nothing tells the two apart; on
         other rows they are computed anew.
         """
-        for generator, before in zip(self.generators, state.generators, strict=True):
-            generator.set_state(before)
+        for generator, its_state in zip(self.generators, state.generators, strict=True):
+            generator.set_state(its_state)
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         gram = self.moments.gram
         self.alpha, self.age = state.alpha, state.age
-        sources = self._rows, self._sketch
-        moments = {r: part for r, part in zip(sources, state.moments, strict=True) if part}
-        factors = {r: part for r, part in zip(sources, state.factors, strict=True) if part}
+        summaries = dict(zip(self._summaries, state.summaries, strict=True))
+        before = summaries[self.searched].moments
+        assert before is not None
         size = gram.diagonal(dim1=1, dim2=2).sqrt()
-        difference = (gram - moments[self.searched].gram.to(gram)).abs()
         rounding = 1e-9 if self.searched.columns.dtype == torch.float64 else 1e-5
-        if (difference <= rounding * size[..., None] * size[:, None]).all():
-            self._moments, self._factors, self._curvature = moments, factors, state.curvature
+        most = rounding * size[..., None] * size[:, None]
+        if ((gram - before.gram.to(gram)).abs() <= most).all():
+            for rows, summary in self._summaries.items():
+                summary.state = summaries[rows]
+            self._curvature = state.curvature
             self._noise, self.loss_value = state.noise, state.loss_value
         else:
             self.measure()

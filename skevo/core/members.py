@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .evolution import Evolution, Generation, Stopping, evolve_networks
+from .course import Evolution, Generation, Stopping
+from .evolution import evolve_networks
 from .grower import Grower, Settings
 from .heads import fit_head
 from .losses import Loss
