@@ -33,7 +33,7 @@ Monitor = Callable[[int, int, Generation], None]
 _MANY_ROWS = 4096
 # Generations without an improvement: of members side by side, whose mean loss is known better than
 # that of one, and of one alone.
-_PATIENCE, _PATIENCE_ALONE = 8, 15
+_PATIENCE, _PATIENCE_ALONE = 7, 15
 
 
 class BaseEvolving(BaseEstimator):

@@ -39,6 +39,7 @@ parser.add_argument("--csv", help="file for a row per fit")
 parser.add_argument(
     "--members", type=int, help="n_members of the estimator, instead of its default"
 )
+parser.add_argument("--ours", action="store_true", help="leave other packages out")
 options = parser.parse_args()
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = str(options.threads)
@@ -108,7 +109,7 @@ def formulas():
 def measure_formulas():
     """Print the share of formulas with R2 above 0.999, and the median fit time."""
     makers = {"skevo": lambda: EvolvingRegressor(random_state=0)}
-    if importlib.util.find_spec("pyoperon"):
+    if importlib.util.find_spec("pyoperon") and not options.ours:
         from pyoperon.sklearn import SymbolicRegressor
 
         # The settings that were published with the benchmark.
@@ -215,6 +216,8 @@ def methods(suite, X, seed):
 def peers(X, seed):
     """Return other packages' regressors, with default parameters, as far as they are there."""
     found = {}
+    if options.ours:
+        return found
     threads = options.threads
     if importlib.util.find_spec("xgboost"):
         from xgboost import XGBRegressor
