@@ -33,7 +33,7 @@ Monitor = Callable[[int, int, Generation], None]
 _MANY_ROWS = 4096
 # Generations without an improvement: of members side by side, whose mean loss is known better than
 # that of one, and of one alone.
-_PATIENCE, _PATIENCE_ALONE = 7, 15
+_PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
 
 class BaseEvolving(BaseEstimator):
@@ -171,7 +171,7 @@ class BaseEvolving(BaseEstimator):
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings = self._settings()
         size = n_together(self.n_members, len(X), settings)
-        stopping = self._stopping(size)
+        stopping = self._stopping(size, len(X))
         dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._scaling, self.device_, dtype),
@@ -258,11 +258,13 @@ class BaseEvolving(BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, size: int) -> Stopping:
+    def _stopping(self, size: int, n_rows: int) -> Stopping:
         """Translate the parameters that say when to stop, for batches of so many members."""
         patience = self.n_iter_no_change
         if patience == "auto":
-            patience = _PATIENCE if size > 1 else _PATIENCE_ALONE
+            few = n_rows <= _MANY_ROWS
+            side_by_side = _PATIENCE if few else _PATIENCE_MANY_ROWS
+            patience = side_by_side if size > 1 else _PATIENCE_ALONE
         max_time = self.max_time
         if max_time is not None:
             # Batches share the time.

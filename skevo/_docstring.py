@@ -46,7 +46,7 @@ _DOCSTRING = """{summary}
         for tables of a total weight below 40 in any case.
     n_iter_no_change : int, "auto" or None, default="auto"
         Stop after so many generations without an improvement of the validation loss of a single
-        member, or of what it lets expect of the average of several. ``"auto"`` is 7 for members
+        member, or of what it lets expect of the average of several. ``"auto"`` is 8 (7 for more than 4,096 rows) for members
         that are grown side by side, and 15 for one alone or with ``solver="adam"``. None has it go
         on.
     tol : float, default=0.02
