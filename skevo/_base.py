@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import ceil
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -28,11 +28,10 @@ from .core.operators import DEFAULT_OPERATORS, get_operators
 
 __all__ = ["BaseEvolving"]
 
-Monitor = Callable[[int, int, Generation], None]
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
 # Generations without an improvement: of members side by side, whose mean loss is known better than
-# that of one, and of one alone.
+# that of one, on few and, where each takes longer, on many rows; and of one alone.
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
 
@@ -262,9 +261,9 @@ class BaseEvolving(BaseEstimator):
         """Translate the parameters that say when to stop, for batches of so many members."""
         patience = self.n_iter_no_change
         if patience == "auto":
-            few = n_rows <= _MANY_ROWS
-            side_by_side = _PATIENCE if few else _PATIENCE_MANY_ROWS
-            patience = side_by_side if size > 1 else _PATIENCE_ALONE
+            patience = _PATIENCE_MANY_ROWS if n_rows > _MANY_ROWS else _PATIENCE
+            if size == 1:
+                patience = _PATIENCE_ALONE
         max_time = self.max_time
         if max_time is not None:
             # Batches share the time.
@@ -304,9 +303,7 @@ class BaseEvolving(BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        ensemble = self._ensemble
-        predictor = ensemble.network.predictor
-        size = predictor.block_size(len(X))
+        size = self._ensemble.network.predictor.block_size(len(X))
         memory = np.empty(size * X.shape[1])
 
         def read(rows: slice) -> torch.Tensor:
@@ -314,8 +311,8 @@ class BaseEvolving(BaseEstimator):
             return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
 
         with torch.no_grad():
-            parts = [ensemble.combine(heads) for heads in predictor.blocks(read, len(X), size)]
-        return torch.cat(parts, dim=1).T.double().numpy(force=True)
+            output = self._ensemble.output(read, len(X), size)
+        return output.T.double().numpy(force=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from .network import Network
 from .population import Population
 from .topology import Index
 
-__all__ = ["Course", "Evolution", "Generation", "Stopping", "stop_reason"]
+__all__ = ["Course", "Evolution", "Generation", "Monitor", "Stopping", "stop_reason"]
 
 
 class Generation(NamedTuple):
@@ -34,6 +34,10 @@ class Generation(NamedTuple):
     validation_loss: float
     n_nodes: int
     seconds: float
+
+
+# Called with member, generation and what it gave.
+Monitor = Callable[[int, int, Generation], None]
 
 
 @dataclass(frozen=True)

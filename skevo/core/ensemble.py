@@ -27,7 +27,7 @@ from .network import Network, merge
 from .population import Population
 from .rows import Block, Inputs, RowSource, StreamedRows, Sums
 from .selection import MOST_INPUTS
-from .statistics import midmean
+from .statistics import midmean, weighted_deviation
 
 __all__ = ["Ensemble"]
 
@@ -84,6 +84,23 @@ class Ensemble:
             output = output + heads[n_average:].clamp(*self.limits)
         return output
 
+    def output(
+        self, read: Callable[[slice], Tensor], n_samples: int, size: int | None = None
+    ) -> Tensor:
+        """Return the output for rows, block by block.
+
+        Parameters
+        ----------
+        read, n_samples, size
+            See `Predictor.blocks`.
+
+        Returns
+        -------
+        Tensor of shape (n_outputs, n_samples)
+        """
+        blocks = self.network.predictor.blocks(read, n_samples, size)
+        return torch.cat([self.combine(heads) for heads in blocks], dim=1)
+
     @torch.no_grad()
     def corrected(
         self,
@@ -115,9 +132,8 @@ class Ensemble:
         """
         rows = slice(None, None, -(-len(weight) // _MOST_ROWS))
         inputs, target, weight = inputs[:, rows], target[:, rows], weight[rows]
-        average = self._output(inputs)
-        share = (weight / weight.sum())[:, None]
-        signal = (average - average @ share).square() @ share
+        average = self.output(lambda some: inputs[:, some], len(weight))
+        signal = weighted_deviation(average, weight).square()
         noise = 1.0 if loss.known_scale else fmean(member.expected_loss for member in members)
         alpha = noise * weight.sum() / signal.mean() + _LEAST_ALPHA
         if not torch.isfinite(alpha):
@@ -167,11 +183,6 @@ class Ensemble:
         order = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
         nodes = torch.arange(n_inputs, n_columns, device=order.device)
         return torch.cat([order.sort().values, nodes])
-
-    def _output(self, inputs: Tensor) -> Tensor:
-        """Return the combined output of some rows, given as columns."""
-        blocks = self.network.predictor.blocks(lambda rows: inputs[:, rows], inputs.shape[1])
-        return torch.cat([self.combine(heads) for heads in blocks], dim=1)
 
 
 class _SomeColumns:

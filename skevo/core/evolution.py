@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .constants import constant_step
-from .course import Course, Evolution, Generation, Stopping, stop_reason
+from .course import Course, Evolution, Generation, Monitor, Stopping, stop_reason
 from .curvature import Curvature
 from .grower import Grower
 from .heads import coefficients, fit_head, mean_loss, with_coefficients
@@ -32,8 +32,6 @@ __all__ = ["evolve", "evolve_networks", "prune", "train"]
 
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
-
-Monitor = Callable[[int, int, Generation], None]
 
 
 def evolve_networks(

@@ -20,6 +20,7 @@ from torch import Tensor
 from .curvature import Curvature
 from .gradient import GradientTrainer
 from .heads import (
+    ROUNDING,
     coefficients,
     mean_loss,
     mean_square_residual,
@@ -442,7 +443,7 @@ class Grower:
         before = summaries[self.searched].moments
         assert before is not None
         size = gram.diagonal(dim1=1, dim2=2).sqrt()
-        rounding = 1e-9 if self.searched.columns.dtype == torch.float64 else 1e-5
+        rounding = 1e-9 if self.searched.columns.dtype == torch.float64 else ROUNDING
         most = rounding * size[..., None] * size[:, None]
         if ((gram - before.gram.to(gram)).abs() <= most).all():
             for rows, summary in self._summaries.items():

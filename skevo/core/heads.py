@@ -24,6 +24,7 @@ from .population import Population
 from .rows import Block, RowSource
 
 __all__ = [
+    "ROUNDING",
     "coefficients",
     "fit_head",
     "mean_loss",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 # Sums of products in single precision are off by less than this share of the columns' squares.
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
 
 
 def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ def penalty_for(loss: Loss, gram: Tensor, alpha: Tensor, dtype: torch.dtype) -> 
     """
     ridge = penalty(gram, alpha)
     if isinstance(loss, SquaredError) and dtype == torch.float32:
-        ridge[..., 1:] += _ROUNDING * gram.diagonal(dim1=-2, dim2=-1)[..., 1:]
+        ridge[..., 1:] += ROUNDING * gram.diagonal(dim1=-2, dim2=-1)[..., 1:]
     return ridge
 
 

@@ -25,16 +25,21 @@ class Loss(ABC):
     ----------
     highest_curvature : float
         A number that the curvature nowhere exceeds.
-    bound : float or None
-        The same for losses that are solved with that fixed bound; None for those whose curvature is
-        computed anew at each step.
+    newton : bool
+        Whether the loss is solved with its curvature, computed anew at each step, instead of with
+        that fixed bound.
     known_scale : bool
         Whether the loss is a negative log-likelihood, whose noise has a known size.
     """
 
     highest_curvature: float = 1.0
-    bound: float | None = 1.0
+    newton: bool = False
     known_scale: bool = False
+
+    @property
+    def bound(self) -> float | None:
+        """The bound on the curvature that the loss is solved with; None if it is not."""
+        return None if self.newton else self.highest_curvature
 
     @abstractmethod
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ class Loss(ABC):
 
     def curvature(self, output: Tensor) -> Tensor:
         """Return the curvature of each sample, of shape (n_samples,), or the bound on it."""
-        return torch.full_like(output[..., 0, :], self.bound or 1.0)
+        return torch.full_like(output[..., 0, :], self.highest_curvature)
 
     def reported(self, value: float, n_outputs: int) -> float:
         """Return a mean loss as users read it."""
@@ -94,7 +99,7 @@ class LogLoss(Loss):
     """Negative log-likelihood of a binary target in {0, 1}; the output is the log-odds."""
 
     highest_curvature = 0.25
-    bound = None
+    newton = True
     known_scale = True
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -124,7 +129,6 @@ class CrossEntropy(Loss):
     """
 
     highest_curvature = 0.5
-    bound = 0.5
     known_scale = True
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -199,7 +203,7 @@ class _Beyond(Loss):
 
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
-        self.bound = self.highest_curvature = loss.highest_curvature
+        self.highest_curvature = loss.highest_curvature
         self.known_scale = loss.known_scale
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:

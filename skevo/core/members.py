@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .course import Evolution, Generation, Stopping
+from .course import Evolution, Monitor, Stopping
 from .evolution import evolve_networks
 from .grower import Grower, Settings
 from .heads import fit_head
@@ -199,7 +199,7 @@ def fit_members(
     settings: Settings,
     stopping: Stopping,
     block_size: int = 16_384,
-    monitor: Callable[[int, int, Generation], None] | None = None,
+    monitor: Monitor | None = None,
     earlier: Sequence[Evolution] | None = None,
 ) -> list[Evolution]:
     """Grow members side by side.
@@ -279,10 +279,12 @@ def _fit_to_all(
 ) -> list[Evolution]:
     """Fit the members' heads to all rows."""
     # Members that see the same columns share the pass over the rows.
-    together = len({id(view) for view in views}) == 1
-    batches = [list(evolutions)] if together else [[evolution] for evolution in evolutions]
+    if all(view is views[0] for view in views):
+        batches = [(views[0], [*evolutions])]
+    else:
+        batches = [(view, [own]) for view, own in zip(views, evolutions, strict=True)]
     fitted = []
-    for view, batch in zip(views, batches, strict=False):
+    for view, batch in batches:
         population = Population.of([evolution.network for evolution in batch])
         source = StreamedRows(view.inputs, view.target, view.weight, population, block_size)
         moments = measure_moments(source)
