@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 from sklearn import datasets
 from sklearn.base import BaseEstimator, clone
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._classifier import EvolvingClassifier
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _compare(tables, options.folds, options.jobs)
     _show(tables[0])
     if options.save:
-        model = _evolving(tables[0].task, n_jobs=options.jobs).fit(tables[0].X, tables[0].y)
+        model = _evolving(tables[0], n_jobs=options.jobs).fit(tables[0].X, tables[0].y)
         with open(options.save, "wb") as file:
             pickle.dump(model, file)
         print(f"\nThe model fitted to all rows is in {options.save}.")
@@ -104,7 +106,7 @@ def _bundled() -> Iterator[Table]:
             rng.permutation(len(bunch.target))[: 400 if load is datasets.load_digits else None]
         )
         names = [str(name).replace(" ", "_") for name in bunch.feature_names]
-        yield Table(title, names, bunch.data[rows], bunch.target[rows], task)
+        yield Table(title, names, bunch.data[rows], bunch.target[rows], [], task)
 
 
 def _check(table: Table, folds: int) -> None:
@@ -121,13 +123,14 @@ def _check(table: Table, folds: int) -> None:
         raise TableError(f"{table.title} has too few rows {what} for {folds} folds.")
 
 
-def _evolving(task: str, **parameters: Any) -> BaseEstimator:
-    estimator = EvolvingRegressor if task == "regression" else EvolvingClassifier
-    return estimator(random_state=_SEED, **parameters)
+def _evolving(table: Table, **parameters: Any) -> BaseEstimator:
+    estimator = EvolvingRegressor if table.task == "regression" else EvolvingClassifier
+    return estimator(categorical_features=table.text, random_state=_SEED, **parameters)
 
 
-def _models(task: str) -> dict[str, BaseEstimator]:
+def _models(table: Table) -> dict[str, BaseEstimator]:
     """Return the models to compare."""
+    task, text = table.task, table.text
     if task == "regression":
         linear, trees, mlp = Ridge(), HistGradientBoostingRegressor, MLPRegressor
     else:
@@ -136,12 +139,30 @@ def _models(task: str) -> dict[str, BaseEstimator]:
             HistGradientBoostingClassifier,
             MLPClassifier,
         )
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), text),
+        remainder=SimpleImputer(add_indicator=True, keep_empty_features=True),
+    )
+    # Boosted trees take at most so many levels, as codes.
+    codes = make_column_transformer(
+        (
+            OrdinalEncoder(
+                handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=200
+            ),
+            text,
+        ),
+        remainder="passthrough",
+    )
     return {
-        "evolving network": _evolving(task),
-        type(linear).__name__: make_pipeline(StandardScaler(), linear),
-        "HistGradientBoosting": trees(random_state=_SEED),
+        "evolving network": _evolving(table),
+        type(linear).__name__: make_pipeline(columns, StandardScaler(), linear),
+        "HistGradientBoosting": make_pipeline(
+            codes, trees(categorical_features=[*range(len(text))], random_state=_SEED)
+        ),
         "MLP": make_pipeline(
-            StandardScaler(), mlp(max_iter=1000, early_stopping=True, random_state=_SEED)
+            columns,
+            StandardScaler(),
+            mlp(max_iter=1000, early_stopping=True, random_state=_SEED),
         ),
     }
 
@@ -151,7 +172,7 @@ def _compare(tables: Sequence[Table], folds: int, jobs: int) -> None:
     tasks = [
         (table, model, split)
         for table in tables
-        for model in _models(table.task).values()
+        for model in _models(table).values()
         for split in _splits(table, folds)
     ]
     # In processes: the fits of small tables are too short-winded for threads.
@@ -163,7 +184,7 @@ def _compare(tables: Sequence[Table], folds: int, jobs: int) -> None:
         rows, columns = table.X.shape
         print(f"\n{table.title}: {table.task}, {rows} rows x {columns} columns")
         print(f"  {'model':22s}" + "".join(f"{name:>18s}" for name in (*scores, "fit s", "size")))
-        for name in _models(table.task):
+        for name in _models(table):
             part = np.array([next(lines) for _ in range(folds)])
             mean, spread = part.mean(axis=0), part.std(axis=0)
             shown = [f"{m:.3f} +- {s:.3f}" for m, s in zip(mean[:-2], spread[:-2], strict=True)]
@@ -214,7 +235,7 @@ def _size(model: Any) -> int:
 def _show(table: Table) -> None:
     """Grow one small network on a table, print its course and its formula."""
     print(f"\nA small network on {table.title}, as it evolves:", flush=True)
-    model = _evolving(table.task, n_members=1, max_nodes=4, n_generations=12, verbose=1)
+    model = _evolving(table, n_members=1, max_nodes=4, n_generations=12, verbose=1)
     model.fit(table.X, table.y)
     print(f"\nIts formula:\n{model._formula(table.names)}")
 

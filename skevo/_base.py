@@ -11,13 +11,21 @@ import numpy as np
 import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_is_fitted,
+    check_X_y,
+    validate_data,
+)
 
+from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
 from ._formula import formula_text
-from ._preprocessing import ScaledColumns, fit_scaling
+from ._preprocessing import ScaledColumns, Scaling, fit_scaling
 from .core.course import Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
@@ -34,11 +42,18 @@ _MANY_ROWS = 4096
 # that of one, on few and, where each takes longer, on many rows; and of one alone.
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
+# What is asked of rows; cells may be missing.
+_CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
+
 
 class BaseEvolving(BaseEstimator):
     """Constructor, fit and evaluation of both estimators."""
 
     _numeric_target: ClassVar[bool]
+    _encoding: Encoding
+    _scaling: Scaling
+    _ensemble: Ensemble
+    _members: list[Evolution] | None
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
@@ -48,6 +63,7 @@ class BaseEvolving(BaseEstimator):
         "solver": [StrOptions({"auto", "exact", "adam"})],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "pruning": [StrOptions({"loss", "std"})],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_iter_no_change": [
             StrOptions({"auto"}),
@@ -79,6 +95,7 @@ class BaseEvolving(BaseEstimator):
         loss: Any = "auto",
         alpha: Any = "auto",
         pruning: Any = "loss",
+        categorical_features: Any = "from_dtype",
         validation_fraction: float | None = 0.1,
         n_iter_no_change: Any = "auto",
         tol: float = 0.02,
@@ -102,6 +119,7 @@ class BaseEvolving(BaseEstimator):
         self.loss = loss
         self.alpha = alpha
         self.pruning = pruning
+        self.categorical_features = categorical_features
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -121,16 +139,25 @@ class BaseEvolving(BaseEstimator):
     def _validate(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64]]:
-        """Check rows and weights; rows of weight zero are left out."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=self._numeric_target,
-            ensure_min_samples=2,
-        )
+        """Check rows and weights; rows of weight zero are left out.
+
+        Columns are fitted here: what is returned has codes for levels, and NaN for missing cells.
+        """
+        checks: dict[str, Any] = {
+            **_CHECKS,
+            "multi_output": True,
+            "y_numeric": self._numeric_target,
+            "ensure_min_samples": 2,
+        }
+        if self._goes_on:
+            levels = self._encoding.levels
+        else:
+            levels = find_levels(X, categorical_columns(X, self.categorical_features))
+        if levels:
+            validate_data(self, X, y, skip_check_array=True)
+            X, y = check_X_y(read_codes(X, levels), y, estimator=self, **checks)
+        else:
+            X, y = validate_data(self, X, y, **checks)
         sample_weight = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
@@ -139,6 +166,9 @@ class BaseEvolving(BaseEstimator):
             raise ValueError("sample_weight must have at least one positive value.")
         if not rows.all():
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
+        if not self._goes_on:
+            self._encoding = fit_encoding(X, sample_weight, levels)
+            self._scaling = fit_scaling(X, sample_weight, self._encoding)
         return X, y, sample_weight
 
     def _grow(
@@ -148,7 +178,7 @@ class BaseEvolving(BaseEstimator):
         sample_weight: NDArray[np.float64],
         loss: Loss,
     ) -> tuple[list[Evolution], Ensemble]:
-        """Scale the rows and grow the members.
+        """Grow the members.
 
         Parameters
         ----------
@@ -165,7 +195,6 @@ class BaseEvolving(BaseEstimator):
         self.device_ = self._device()
         earlier = self._earlier(target.shape[1])
         if earlier is None:
-            self._scaling = fit_scaling(X, sample_weight)
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings = self._settings()
@@ -173,7 +202,7 @@ class BaseEvolving(BaseEstimator):
         stopping = self._stopping(size, len(X))
         dtype = self._torch_dtype(len(X))
         table = Table(
-            ScaledColumns(X, self._scaling, self.device_, dtype),
+            ScaledColumns(X, self._encoding, self._scaling, self.device_, dtype),
             *(
                 torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
                 for part in (target.T, sample_weight)
@@ -201,12 +230,18 @@ class BaseEvolving(BaseEstimator):
         self._members = members if self.warm_start else None
         return members, ensemble
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a fit is to go on from the one before."""
+        return self.warm_start and getattr(self, "_members", None) is not None
+
     def _earlier(self, n_outputs: int) -> list[Evolution] | None:
         """Return what a warm start goes on from; None if there is nothing."""
-        members: list[Evolution] | None = getattr(self, "_members", None)
-        if not self.warm_start or members is None:
+        if not self._goes_on:
             return None
-        before = (self._ensemble.network.topology.n_inputs, self._ensemble.n_outputs, len(members))
+        members = self._members
+        assert members is not None
+        before = (self._encoding.n_features, self._ensemble.n_outputs, len(members))
         now = (self.n_features_in_, n_outputs, self.n_members)
         if before != now:
             raise ValueError(
@@ -302,17 +337,29 @@ class BaseEvolving(BaseEstimator):
             The interquartile mean of the members, corrected.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        encoding = self._encoding
+        if encoding.levels and not issparse(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            X = check_array(read_codes(X, encoding.levels), estimator=self, **_CHECKS)
+        else:
+            X = validate_data(self, X, reset=False, **_CHECKS)
         size = self._ensemble.network.predictor.block_size(len(X))
-        memory = np.empty(size * X.shape[1])
+        memory = np.empty(size * len(encoding))
 
         def read(rows: slice) -> torch.Tensor:
-            part = X[rows]
+            part = encoding(X[rows])
             return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
 
         with torch.no_grad():
             output = self._ensemble.output(read, len(X), size)
         return output.T.double().numpy(force=True)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what is accepted: cells may be missing, columns may be categories."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""
@@ -345,7 +392,8 @@ class BaseEvolving(BaseEstimator):
         return torch.cat(limits, dim=1).T.double().numpy(force=True)
 
     def _formula(self, names: Sequence[str]) -> str:
-        """Write the network in columns of the given names."""
+        """Write the network, the columns of the table being called by the given names."""
+        names = self._encoding.names(names)
         outputs, network = self._output_names(), self._network_in_units()
         ensemble = self._ensemble
         if ensemble.n_members == 1:

@@ -61,7 +61,7 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite numbers.
+            Numbers, NaN where a cell is missing; text and categories in ``categorical_features``.
         y : array-like of shape (n_samples,)
             Labels of two classes or more.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -40,6 +40,12 @@ _DOCSTRING = """{summary}
         What is pruned: leaves whose removal raises the loss by less than noise would, or, when
         ``max_nodes`` is reached, the leaf whose weighted contribution has the lowest standard
         deviation.
+    categorical_features : "from_dtype" or array-like, default="from_dtype"
+        Which columns are categories: names, positions, or a boolean for each column; None for none.
+        ``"from_dtype"`` takes the columns of a pandas or polars frame whose dtype is category, enum
+        or text. A level of at least three rows becomes a column that is 1 where the cell is that
+        level; unknown levels are as good as rare ones. In numeric columns missing cells become the
+        median, and a column that is 1 where one was missing joins them.
     validation_fraction : float or None, default=0.1
         Share of the rows that a single member holds out to select its size; several members hold
         out a fold each. None holds nothing out and selects by a closed-form criterion, as is done

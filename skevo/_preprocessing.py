@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ._columns import Encoding
 from .core.statistics import weighted_quantiles
 
 __all__ = ["Scaling", "fit_scaling"]
@@ -25,12 +26,13 @@ _SAMPLE = 100_000
 
 
 class ScaledColumns:
-    """Columns of a table that are scaled as they are read, so that the table is not copied.
+    """Columns of a table, encoded and scaled as they are read, so that the table is not copied.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
         In memory or mapped.
+    encoding : Encoding
     scaling : Scaling
     device : torch.device
     dtype : torch.dtype
@@ -39,22 +41,24 @@ class ScaledColumns:
     def __init__(
         self,
         X: NDArray[np.floating],
+        encoding: Encoding,
         scaling: Scaling,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.X = X
+        self.encoding = encoding
         self.scaling = scaling
         self.device = device
         self.dtype = dtype
 
     def __len__(self) -> int:
-        return self.X.shape[1]
+        return len(self.encoding)
 
     def __getitem__(self, at: tuple[slice, torch.Tensor | slice]) -> torch.Tensor:
-        """Return the scaled columns of some rows, of shape (n_features, n)."""
+        """Return the scaled columns of some rows, of shape (n_columns, n)."""
         rows = at[1].numpy(force=True) if isinstance(at[1], torch.Tensor) else at[1]
-        scaled = self.scaling.columns(self.X[rows])
+        scaled = self.scaling.columns(self.encoding(self.X[rows]))
         return torch.as_tensor(scaled, dtype=self.dtype, device=self.device)
 
 
@@ -74,7 +78,7 @@ class Scaling:
 
     Attributes
     ----------
-    center, spread, offset : ndarray of shape (n_features,)
+    center, spread, offset : ndarray of shape (n_columns,)
         m, s, and m/s or 0.
     """
 
@@ -127,23 +131,28 @@ class Scaling:
         return z
 
 
-def fit_scaling(X: NDArray[np.floating], sample_weight: NDArray[np.float64]) -> Scaling:
+def fit_scaling(
+    X: NDArray[np.floating], sample_weight: NDArray[np.float64], encoding: Encoding
+) -> Scaling:
     """Fit the scaling.
 
     The spread is the interquartile range in units of the normal distribution's or, where half of
-    the values are equal, the standard deviation; 1 for constant columns.
+    the values are equal, the standard deviation; 1 for constant columns. Of a column of two values
+    it is at least a third of their distance, so that neither is drawn in.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     sample_weight : ndarray of shape (n_samples,)
+    encoding : Encoding
 
     Returns
     -------
     Scaling
+        Of the encoded columns.
     """
     some = slice(None, None, max(1, len(X) // _SAMPLE))
-    X, sample_weight = X[some], sample_weight[some]
+    X, sample_weight = encoding(X[some]), sample_weight[some]
     columns = torch.from_numpy(np.array(X.T, dtype=np.float64, order="C"))
     quartiles = weighted_quantiles(columns, torch.from_numpy(sample_weight), _LEVELS).numpy()
     center = quartiles[:, 1]
@@ -153,5 +162,8 @@ def fit_scaling(X: NDArray[np.floating], sample_weight: NDArray[np.float64]) -> 
     spread = np.where(spread > 1e-9 * deviation, spread, deviation)
     # Equal values whose mean was rounded have a deviation of rounding size.
     spread = np.where(spread > 1e-12 * np.abs(center), spread, 1.0)
+    low, high = X.min(axis=0), X.max(axis=0)
+    two_valued = np.minimum(X - low, high - X).max(axis=0) == 0.0
+    spread = np.where(two_valued, np.maximum(spread, (high - low) / _KNEE), spread)
     offset = center / spread
     return Scaling(center, spread, np.where(np.abs(offset) <= _FAR, offset, 0.0))

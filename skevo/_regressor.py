@@ -62,7 +62,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite numbers.
+            Numbers, NaN where a cell is missing; text and categories in ``categorical_features``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Several outputs share the nodes.
         sample_weight : array-like of shape (n_samples,), default=None

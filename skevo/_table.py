@@ -1,9 +1,10 @@
-"""Tables from CSV files: numbers in every column but the target."""
+"""Tables from CSV files: columns of numbers or of text, cells of which may be missing."""
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ __all__ = ["Table", "TableError", "read_csv"]
 
 # A numeric target with at most so many distinct values, all whole, is taken for classes.
 _MOST_CLASSES = 10
+# Cells that say that there is nothing.
+_MISSING = frozenset({"", "#n/a", "n/a", "na", "nan", "none", "null"})
 
 
 class TableError(ValueError):
@@ -31,14 +34,19 @@ class Table:
     names : list of str
         Of the columns.
     X : ndarray of shape (n_samples, n_features)
+        Of numbers, NaN where a cell is missing; of objects where there is text, None where a cell
+        is missing there.
     y : ndarray of shape (n_samples,)
+    text : list of int
+        Positions of the columns that are text.
     task : {"regression", "classification"}
     """
 
     title: str
     names: list[str]
-    X: NDArray[np.float64]
+    X: NDArray[Any]
     y: NDArray[Any]
+    text: list[int]
     task: str
 
 
@@ -71,7 +79,9 @@ def read_csv(path: str, target: str, task: str = "auto") -> Table:
     if not names:
         raise TableError(f"{path} has no column beside the target {target!r}.")
     cells = dict(zip(header, zip(*rows, strict=True), strict=True))
-    X = np.column_stack([_numbers(name, cells[name]) for name in names])
+    columns = [_column(name, cells[name]) for name in names]
+    text = [k for k, column in enumerate(columns) if column.dtype.kind == "O"]
+    X = np.column_stack(columns)
     y = _target(target, cells[target], task)
     if task == "auto":
         whole = y.dtype.kind == "f" and np.array_equal(y, np.round(y))
@@ -79,7 +89,7 @@ def read_csv(path: str, target: str, task: str = "auto") -> Table:
         task = "classification" if y.dtype.kind != "f" or (whole and few) else "regression"
     if task == "classification" and len(np.unique(y)) < 2:
         raise TableError(f"column {target!r} has one class only: {y[0]!r}.")
-    return Table(Path(path).name, names, X, y, task)
+    return Table(Path(path).name, names, X, y, text, task)
 
 
 def _read(path: str) -> tuple[list[str], list[list[str]]]:
@@ -103,18 +113,37 @@ def _read(path: str) -> tuple[list[str], list[list[str]]]:
     return header, lines[1:]
 
 
-def _numbers(name: str, cells: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return a column of numbers."""
-    values = np.empty(len(cells))
-    for row, cell in enumerate(cells):
-        try:
-            values[row] = float(cell)
-        except ValueError:
-            what = "an empty cell" if not cell.strip() else f"the text {cell!r}"
+def _column(name: str, cells: tuple[str, ...]) -> NDArray[Any]:
+    """Return a column: numbers if it can be, else text, as objects."""
+    here = [row for row, cell in enumerate(cells) if cell.strip().lower() not in _MISSING]
+    if all(map(_is_number, (cells[row] for row in here))):
+        numbers = np.full(len(cells), np.nan)
+        numbers[here] = _numbers(name, cells, here)
+        return numbers
+    text = np.full(len(cells), None)
+    text[here] = [cells[row].strip() for row in here]
+    return text
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(name: str, cells: tuple[str, ...], rows: Sequence[int]) -> list[float]:
+    """Return some cells as numbers."""
+    values = []
+    for row in rows:
+        cell = cells[row]
+        if not _is_number(cell):
             raise TableError(
-                f"column {name!r} must be numbers, but has {what} in row {row + 2}."
-            ) from None
-        if not math.isfinite(values[row]):
+                f"column {name!r} must be numbers, but has the text {cell!r} in row {row + 2}."
+            )
+        values.append(float(cell))
+        if not math.isfinite(values[-1]):
             raise TableError(
                 f"column {name!r} must be finite numbers, but has {cell!r} in row {row + 2}."
             )
@@ -123,11 +152,9 @@ def _numbers(name: str, cells: tuple[str, ...]) -> NDArray[np.float64]:
 
 def _target(name: str, cells: tuple[str, ...], task: str) -> NDArray[Any]:
     """Return the target: numbers if it can be, unless it is to be classes and is text."""
-    if task == "regression":
-        return _numbers(name, cells)
-    try:
-        return _numbers(name, cells)
-    except TableError:
-        if any(not cell.strip() for cell in cells):
-            raise
+    for row, cell in enumerate(cells):
+        if not cell.strip():
+            raise TableError(f"target {name!r} has an empty cell in row {row + 2}.")
+    if task != "regression" and not all(map(_is_number, cells)):
         return np.array(cells)
+    return np.array(_numbers(name, cells, range(len(cells))))

@@ -243,10 +243,9 @@ def test_fit_many_columns_works(estimator, data):
 
 def wrong_tables():
     X, y = regression()
-    hole, endless = X.copy(), X.copy()
-    hole[3, 2], endless[3, 2] = np.nan, np.inf
+    endless = X.copy()
+    endless[3, 2] = np.inf
     return {
-        "nan": (hole, y, "NaN"),
         "inf": (endless, y, "infinity"),
         "text": (np.full((len(y), 2), "a"), y, "could not convert|dtype|numeric"),
         "empty": (X[:0], y[:0], "minimum of 2 is required|0 sample"),

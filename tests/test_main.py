@@ -53,6 +53,21 @@ def test_main_text_target_is_classification(species, capsys):
     assert "logit(virginica) = " in printed
 
 
+def test_main_takes_text_and_missing_cells(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    city = rng.choice(["Bonn", "Oslo", "Rome"], 90)
+    area = rng.uniform(20.0, 90.0, 90)
+    price = np.where(city == "Oslo", 3.0, 1.0) * area
+    rows = [[*row] for row in zip(city.tolist(), area.tolist(), price.tolist(), strict=True)]
+    rows[4][0] = rows[7][1] = ""
+    rows[9][1] = "NA"
+    path = write(tmp_path / "flats.csv", ["city", "area", "price"], rows)
+    assert main([path, "--target", "price", "--folds", "2", "--jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "regression, 90 rows x 2 columns" in printed
+    assert "[city = Oslo]" in printed
+
+
 def broken(tmp_path, prices):
     names = ["a", "price"]
     return {
@@ -60,17 +75,13 @@ def broken(tmp_path, prices):
         "column": ([prices, "--target", "cost"], "no column 'cost'"),
         "no target": ([prices], "--target"),
         "no data": (["--save", "x.pkl"], "need a CSV file"),
-        "text": (
-            [write(tmp_path / "t.csv", names, [["x", 1], [2, 3]]), "--target", "price"],
-            "column 'a' must be numbers, but has the text 'x' in row 2",
-        ),
         "hole": (
-            [write(tmp_path / "h.csv", names, [[1, 1], ["", 3]]), "--target", "price"],
-            "column 'a' must be numbers, but has an empty cell in row 3",
+            [write(tmp_path / "h.csv", names, [[1, 1], [2, ""]]), "--target", "price"],
+            "target 'price' has an empty cell in row 3",
         ),
-        "nan": (
-            [write(tmp_path / "n.csv", names, [["nan", 1], [2, 3]]), "--target", "price"],
-            "finite",
+        "infinite": (
+            [write(tmp_path / "n.csv", names, [["inf", 1], [2, 3]]), "--target", "price"],
+            "column 'a' must be finite numbers, but has 'inf' in row 2",
         ),
         "empty": ([write(tmp_path / "e.csv", names, []), "--target", "price"], "no rows"),
         "ragged": (
@@ -108,7 +119,7 @@ def broken(tmp_path, prices):
 
 
 CASES = [
-    "path", "column", "no target", "no data", "text", "hole", "nan", "empty", "ragged",
+    "path", "column", "no target", "no data", "hole", "infinite", "empty", "ragged",
     "one column", "one class", "text for regression", "too few", "folder", "folds",
 ]  # fmt: skip
 

@@ -180,19 +180,16 @@ def methods(suite, X, seed):
     """Return the estimators to compare, by name."""
     if suite == "source-text":
         return {
-            "defaults": numeric(EvolvingRegressor(random_state=seed), X),
-            "defaults, one member": numeric(EvolvingRegressor(n_members=1, random_state=seed), X),
-            "source text, 200 generations": numeric(
-                EvolvingRegressor(
-                    **SOURCE_TEXT, n_generations=200, n_iter_no_change=None, random_state=seed
-                ),
-                X,
+            "defaults": EvolvingRegressor(random_state=seed),
+            "defaults, one member": EvolvingRegressor(n_members=1, random_state=seed),
+            "source text, 200 generations": EvolvingRegressor(
+                **SOURCE_TEXT, n_generations=200, n_iter_no_change=None, random_state=seed
             ),
         }
     parameters = {} if options.members is None else {"n_members": options.members}
     if suite == "classification":
         return {
-            "skevo": numeric(EvolvingClassifier(random_state=seed, **parameters), X),
+            "skevo": EvolvingClassifier(random_state=seed, **parameters),
             "HistGradientBoosting": HistGradientBoostingClassifier(
                 random_state=seed, categorical_features="from_dtype"
             ),
@@ -200,7 +197,7 @@ def methods(suite, X, seed):
                 make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), X
             ),
         }
-    ours = {"skevo": numeric(EvolvingRegressor(random_state=seed, **parameters), X)}
+    ours = {"skevo": EvolvingRegressor(random_state=seed, **parameters)}
     if suite == "srbench":
         return ours
     return {

@@ -1,0 +1,340 @@
+"""Columns: numbers, missing cells and categories as columns of finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from .core.statistics import weighted_quantiles
+
+__all__ = [
+    "Encoding",
+    "Levels",
+    "categorical_columns",
+    "find_levels",
+    "fit_encoding",
+    "is_frame",
+    "read_codes",
+]
+
+# The levels of each categorical column, by its position.
+Levels = Mapping[int, tuple[Any, ...]]
+
+# A level of fewer rows, in units of weight, has no column of its own, nor have more than so many.
+_RARE = 3.0
+_MOST_LEVELS = 255
+# Medians are those of at least so many rows, if there are as many.
+_SAMPLE = 100_000
+# Rows that are looked through at a time.
+_BLOCK = 65_536
+# How the dtypes of pandas and polars begin whose values are levels whatever they are, or are
+# levels if they are text, or cannot be read.
+_CATEGORY = (
+    "category",
+    "dictionary",
+    "Categorical",
+    "Enum",
+    "str",
+    "large_string",
+    "String",
+    "Utf8",
+)
+_PERHAPS_TEXT = ("object", "Object")
+_NOT_NUMBERS = ("datetime", "Datetime", "Date", "Time", "Duration", "timedelta", "period")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the columns of a table become columns of finite numbers.
+
+    First the numeric columns, missing cells filled; then, for each column that had missing cells, a
+    column that is 1 where the cell is missing; then a column for each level that is not rare, 1
+    where the cell is that level. A level that is rare, or unknown, has no 1 anywhere.
+
+    Attributes
+    ----------
+    n_features : int
+        Columns of the table.
+    levels : dict of int to tuple
+        The levels of each categorical column.
+    numeric : ndarray of int64
+        The other columns.
+    fill : ndarray of shape (n_numeric,)
+        What stands for missing cells: the medians of the training rows.
+    missing : ndarray of int64
+        Columns that had missing cells.
+    shown : ndarray of shape (n_shown, 2), int64
+        Column and code of the levels that have a column of their own.
+    """
+
+    n_features: int
+    levels: Levels
+    numeric: NDArray[np.int64]
+    fill: NDArray[np.float64]
+    missing: NDArray[np.int64]
+    shown: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numeric) + len(self.missing) + len(self.shown)
+
+    def __call__(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Numbers, and codes of levels; NaN where a cell is missing.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns)
+            The rows themselves if there is nothing to do.
+        """
+        plain = len(self) == self.n_features == len(self.numeric)
+        # The sum shows whether there is a NaN, in half the time of looking for it.
+        if plain and not np.isnan(X.sum()):
+            return X
+        cells = X.T
+        columns = np.empty((len(self), len(X)))
+        numbers, missing, shown = np.split(
+            columns, np.cumsum([len(self.numeric), len(self.missing)])
+        )
+        numbers[:] = cells[self.numeric]
+        np.copyto(numbers, self.fill[:, None], where=np.isnan(numbers))
+        missing[:] = np.isnan(cells[self.missing])
+        shown[:] = cells[self.shown[:, 0]] == self.shown[:, 1:]
+        return columns.T
+
+    def names(self, names: Sequence[str]) -> list[str]:
+        """Return what the columns are called, from the names of the table's columns."""
+        return [
+            *(str(names[column]) for column in self.numeric),
+            *(f"missing({names[column]})" for column in self.missing),
+            *(f"[{names[column]} = {self.levels[column][code]}]" for column, code in self.shown),
+        ]
+
+
+def fit_encoding(
+    X: NDArray[np.floating], sample_weight: NDArray[np.float64], levels: Levels
+) -> Encoding:
+    """Fit the encoding.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Numbers, and codes of levels; NaN where a cell is missing.
+    sample_weight : ndarray of shape (n_samples,)
+    levels : dict of int to tuple
+
+    Returns
+    -------
+    Encoding
+    """
+    n_features = X.shape[1]
+    is_missing = np.zeros(n_features, dtype=bool)
+    for start in range(0, len(X), _BLOCK):
+        is_missing |= np.isnan(X[start : start + _BLOCK]).any(axis=0)
+    numeric = np.setdiff1d(np.arange(n_features), [*levels]).astype(np.int64)
+    some = slice(None, None, max(1, len(X) // _SAMPLE))
+    fill = _medians(X[some][:, numeric], sample_weight[some], is_missing[numeric])
+    shown = []
+    for column in sorted(levels):
+        # A code per level, and one more for missing cells.
+        codes = np.nan_to_num(X[:, column], nan=len(levels[column])).astype(np.int64)
+        weight = np.bincount(codes, sample_weight, len(levels[column]) + 1)[:-1]
+        own = np.flatnonzero(weight >= _RARE)
+        own = np.sort(own[np.argsort(-weight[own], kind="stable")[:_MOST_LEVELS]])
+        if len(own) == np.count_nonzero(weight) == 2 and not is_missing[column]:
+            # Of two levels one says it all.
+            own = own[1:]
+        shown += [(column, code) for code in own]
+    return Encoding(
+        n_features,
+        levels,
+        numeric,
+        fill,
+        np.flatnonzero(is_missing),
+        np.array(shown, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def _medians(
+    X: NDArray[np.floating], weight: NDArray[np.float64], is_missing: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the medians of the cells that are there, or 0."""
+    medians = np.zeros(X.shape[1])
+    # Columns with all their cells at once, the others one by one.
+    for columns in [np.flatnonzero(~is_missing), *np.flatnonzero(is_missing)[:, None]]:
+        rows = ~np.isnan(X[:, columns]).any(axis=1)
+        if rows.any() and len(columns):
+            values = np.array(X[rows][:, columns].T, dtype=np.float64, order="C")
+            half = weighted_quantiles(
+                torch.from_numpy(values), torch.from_numpy(weight[rows]), (0.5,)
+            )
+            medians[columns] = half[:, 0].numpy()
+    return medians
+
+
+# -- tables as they come ---------------------------------------------------------------------------
+
+
+def is_frame(X: Any) -> bool:
+    """Return whether a table is a pandas or polars frame."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "shape")
+
+
+def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
+    """Return the positions of the categorical columns.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    categorical_features : "from_dtype", array-like of names, positions or bool, or None
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or the dtype of one cannot be read.
+    """
+    if is_frame(X):
+        for name, dtype in zip(X.columns, map(str, X.dtypes), strict=True):
+            if dtype.startswith(_NOT_NUMBERS):
+                raise ValueError(
+                    f"column {name!r} must be numbers, booleans, text or a category, got {dtype}."
+                )
+    if categorical_features is None or issparse(X) or np.ndim(X) != 2:
+        # What is not a dense table is for others to refuse.
+        return []
+    if isinstance(categorical_features, str):
+        if not is_frame(X):
+            return []
+        return [
+            column
+            for column, dtype in enumerate(map(str, X.dtypes))
+            if dtype.startswith(_CATEGORY)
+            or (dtype.startswith(_PERHAPS_TEXT) and _has_text(X, column))
+        ]
+    given = np.asarray(categorical_features)
+    if not given.size:
+        return []
+    n_features = np.shape(X)[1]
+    if given.dtype.kind == "b":
+        if given.shape != (n_features,):
+            raise ValueError(
+                f"categorical_features as booleans must have one for each of the {n_features} "
+                f"columns, got shape {given.shape}."
+            )
+        return np.flatnonzero(given).tolist()
+    if given.dtype.kind in "iu":
+        if given.min() < -n_features or given.max() >= n_features:
+            raise ValueError(
+                f"categorical_features must be positions of {n_features} columns, "
+                f"got {given.tolist()}."
+            )
+        return sorted({int(column) % n_features for column in given.ravel()})
+    names = [*X.columns] if is_frame(X) else []
+    unknown = [name for name in given.ravel().tolist() if name not in names]
+    if unknown:
+        raise ValueError(f"categorical_features must be names of columns, got {unknown}.")
+    return sorted({names.index(name) for name in given.ravel().tolist()})
+
+
+def find_levels(X: Any, columns: Sequence[int]) -> Levels:
+    """Return the levels of categorical columns, in order.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    columns : sequence of int
+    """
+    return {
+        column: tuple(
+            sorted(
+                {value for value in _cells(X, column) if not _is_missing(value)},
+                # Values of different types have no order, but numbers have.
+                key=lambda value: (
+                    "" if isinstance(value, float | int) else str(type(value)),
+                    value,
+                ),
+            )
+        )
+        for column in columns
+    }
+
+
+def read_codes(X: Any, levels: Levels) -> NDArray[np.float64]:
+    """Return a table as numbers, with codes for levels and NaN for missing cells.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    levels : dict of int to tuple
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+        An unknown level is -1.
+
+    Raises
+    ------
+    ValueError
+        If a cell of another column is not a number.
+    """
+    n_rows, n_features = np.shape(X)
+    numbers = np.empty((n_rows, n_features))
+    for column in range(n_features):
+        if column not in levels:
+            numbers[:, column] = _numbers(X, column)
+            continue
+        codes = {level: float(code) for code, level in enumerate(levels[column])}
+        numbers[:, column] = [
+            np.nan if _is_missing(cell) else codes.get(cell, -1.0) for cell in _cells(X, column)
+        ]
+    return numbers
+
+
+def _column(X: Any, column: int) -> Any:
+    """Return a column, as it is."""
+    if hasattr(X, "iloc"):
+        return X.iloc[:, column]
+    return X[:, column] if is_frame(X) else np.asarray(X, dtype=object)[:, column]
+
+
+def _cells(X: Any, column: int) -> list[Any]:
+    """Return the cells of a column."""
+    cells: list[Any] = _column(X, column).to_list() if is_frame(X) else _column(X, column).tolist()
+    return cells
+
+
+def _numbers(X: Any, column: int) -> NDArray[np.float64]:
+    """Return a column as numbers."""
+    values = np.asarray(_column(X, column))
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    numbers = np.empty(len(values))
+    for row, cell in enumerate(_cells(X, column)):
+        try:
+            numbers[row] = np.nan if _is_missing(cell) else float(cell)
+        except (TypeError, ValueError) as error:
+            name = X.columns[column] if is_frame(X) else column
+            raise ValueError(
+                f"column {name!r} must be numbers, or be among categorical_features, got {cell!r}."
+            ) from error
+    return numbers
+
+
+def _is_missing(cell: Any) -> bool:
+    """Return whether a cell is None, NaN, NaT or pandas.NA."""
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(cell, float) and cell != cell
+
+
+def _has_text(X: Any, column: int) -> bool:
+    return any(isinstance(cell, str) for cell in _cells(X, column))
