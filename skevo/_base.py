@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,16 +23,24 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._callbacks import (
+    CallbackSupportMixin,
+    call_back,
+    interruptible,
+    print_generations,
+    watch_all,
+)
 from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
 from ._formula import formula_text
 from ._preprocessing import ScaledColumns, Scaling, fit_scaling
-from .core.course import Evolution, Generation, Stopping
+from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
 from .core.losses import Loss
-from .core.members import Table, Task, fit_members, n_together, plan_members, torch_threads
+from .core.members import Table, fit_members, plan_members
 from .core.network import Network
 from .core.operators import DEFAULT_OPERATORS, get_operators
+from .core.threads import torch_threads
 
 __all__ = ["BaseEvolving"]
 
@@ -46,7 +54,7 @@ _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 _CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 
 
-class BaseEvolving(BaseEstimator):
+class BaseEvolving(CallbackSupportMixin, BaseEstimator):
     """Constructor, fit and evaluation of both estimators."""
 
     _numeric_target: ClassVar[bool]
@@ -136,6 +144,24 @@ class BaseEvolving(BaseEstimator):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Fit to rows, with callbacks told of it."""
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        context = self._init_callback_context(max_subtasks=self.n_generations + 1)
+        context.call_on_fit_task_begin(**told)
+        rows, y, weight = self._validate(X, y, sample_weight)
+        target, loss = self._prepare(y, weight)
+        self.__dict__.update(self._grow(rows, target, weight, loss, context, told))
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        return self
+
+    @abstractmethod
+    def _prepare(
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], Loss]:
+        """Return targets of shape (n_samples, n_outputs), and their loss."""
+
     def _validate(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64]]:
@@ -177,7 +203,9 @@ class BaseEvolving(BaseEstimator):
         target: NDArray[np.float64],
         sample_weight: NDArray[np.float64],
         loss: Loss,
-    ) -> tuple[list[Evolution], Ensemble]:
+        context: Any,
+        told: dict[str, Any],
+    ) -> dict[str, Any]:
         """Grow the members.
 
         Parameters
@@ -186,11 +214,13 @@ class BaseEvolving(BaseEstimator):
         target : ndarray of shape (n_samples, n_outputs)
         sample_weight : ndarray of shape (n_samples,)
         loss : Loss
+        context, told
+            See `call_back`.
 
         Returns
         -------
-        members : list of Evolution
-        ensemble : Ensemble
+        dict
+            The fitted attributes.
         """
         self.device_ = self._device()
         earlier = self._earlier(target.shape[1])
@@ -198,8 +228,7 @@ class BaseEvolving(BaseEstimator):
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
         settings = self._settings()
-        size = n_together(self.n_members, len(X), settings)
-        stopping = self._stopping(size, len(X))
+        stopping = self._stopping(settings, len(X))
         dtype = self._torch_dtype(len(X))
         table = Table(
             ScaledColumns(X, self._encoding, self._scaling, self.device_, dtype),
@@ -209,26 +238,28 @@ class BaseEvolving(BaseEstimator):
             ),
         )
         tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
-        monitor = print_generation if self.verbose else None
-        of_task: dict[int, Evolution] = {}
-        with torch_threads(effective_n_jobs(self.n_jobs)):
-            for batch, start in _batches(tasks, size, earlier):
-                found = fit_members(
-                    table, batch, operators, loss, settings, stopping, self.block_size, monitor,
-                    start,
-                )  # fmt: skip
-                of_task.update(zip((task.number for task in batch), found, strict=True))
-        members = [of_task[task.number] for task in tasks]
-        ensemble = Ensemble.of([member.network for member in members])
-        if settings.solver == "exact" and len(members) > 1:
-            # In one thread: several would show in the last bits of products that are not batched.
-            with torch_threads(1):
+        # Several threads would show in the last bits of what each computes a part of.
+        with torch_threads(1), interruptible() as interrupted:
+            watch = watch_all(
+                interrupted,
+                print_generations(stopping, self.verbose),
+                call_back(context, told, self._fitted),
+            )
+            members = fit_members(
+                table, tasks, operators, loss, settings, stopping, self.block_size, watch, earlier,
+                effective_n_jobs(self.n_jobs),
+            )  # fmt: skip
+            ensemble = Ensemble.of([member.network for member in members])
+            if settings.solver == "exact" and len(members) > 1:
                 ensemble = ensemble.corrected(
                     table.inputs, table.target, table.weight, loss, members
                 )
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
-        return members, ensemble
+        return {
+            **self._fitted(members, ensemble),
+            "stop_reason_": members[0].stop_reason,
+        }
 
     @property
     def _goes_on(self) -> bool:
@@ -292,34 +323,41 @@ class BaseEvolving(BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, size: int, n_rows: int) -> Stopping:
-        """Translate the parameters that say when to stop, for batches of so many members."""
+    def _stopping(self, settings: Settings, n_rows: int) -> Stopping:
+        """Translate the parameters that say when to stop."""
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _PATIENCE_MANY_ROWS if n_rows > _MANY_ROWS else _PATIENCE
-            if size == 1:
+            if self.n_members == 1 or settings.solver == "adam":
                 patience = _PATIENCE_ALONE
-        max_time = self.max_time
-        if max_time is not None:
-            # Batches share the time.
-            max_time /= ceil(self.n_members / size)
-        return Stopping(self.n_generations, patience, self.tol, max_time, self.n_members)
+        return Stopping(self.n_generations, patience, self.tol, self.max_time, self.n_members)
 
-    def _store(self, members: list[Evolution], ensemble: Ensemble) -> None:
-        """Keep what was grown: the networks, and the course of each member."""
-        self._ensemble, network = ensemble, ensemble.network
-        self.n_nodes_ = network.n_nodes
-        self.n_parameters_ = network.n_parameters
-        self.n_iter_ = max(len(member.history) for member in members) - 1
+    def _fitted(
+        self, members: Sequence[Course | Evolution], ensemble: Ensemble | None = None
+    ) -> dict[str, Any]:
+        """Return the attributes of an estimator whose members have come so far.
+
+        Parameters
+        ----------
+        members : sequence of Course or Evolution
+        ensemble : Ensemble, default=None
+            Of their networks.
+        """
+        if ensemble is None:
+            ensemble = Ensemble.of([member.network for member in members])
         lines = [
             (number, generation, *record)
             for number, member in enumerate(members)
             for generation, record in enumerate(member.history)
         ]
         names = ("member", "generation", *Generation._fields)
-        self.history_ = {
-            name: np.array(column)
-            for name, column in zip(names, zip(*lines, strict=True), strict=True)
+        columns = zip(names, zip(*lines, strict=True), strict=True)
+        return {
+            "_ensemble": ensemble,
+            "n_nodes_": ensemble.network.n_nodes,
+            "n_parameters_": ensemble.network.n_parameters,
+            "n_iter_": max(len(member.history) for member in members) - 1,
+            "history_": {name: np.array(column) for name, column in columns},
         }
 
     # -- evaluation ----------------------------------------------------------------------------
@@ -413,30 +451,3 @@ class BaseEvolving(BaseEstimator):
                 for mean, rest, a, b in zip(means, rests, low, high, strict=True)
             ]
         return "\n".join([text, *means])
-
-
-def _batches(
-    tasks: Sequence[Task], size: int, earlier: Sequence[Evolution] | None
-) -> list[tuple[list[Task], list[Evolution] | None]]:
-    """Return the tasks of members that are grown side by side, with what they go on from.
-
-    Those that were grown together go on together.
-    """
-    if earlier is None:
-        return [([*tasks[start : start + size]], None) for start in range(0, len(tasks), size)]
-    ended: dict[int, tuple[list[Task], list[Evolution]]] = {}
-    for task, evolution in zip(tasks, earlier, strict=True):
-        batch, starts = ended.setdefault(id(evolution.state), ([], []))
-        batch.append(task)
-        starts.append(evolution)
-    return [(batch, starts) for batch, starts in ended.values()]
-
-
-def print_generation(member: int, generation: int, record: Generation) -> None:
-    """Print a line of the course of an evolution."""
-    print(
-        f"member {member}  generation {generation:3d}  loss {record.loss:.5f}  "
-        f"validation {record.validation_loss:.5f}  nodes {record.n_nodes:3d}  "
-        f"{record.seconds:.2f} s",
-        flush=True,
-    )

@@ -13,8 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from ._base import BaseEvolving
+from ._callbacks import with_callbacks
 from ._docstring import describe
-from .core.losses import CrossEntropy, LogLoss
+from .core.losses import CrossEntropy, LogLoss, Loss
 
 __all__ = ["EvolvingClassifier"]
 
@@ -52,6 +53,7 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         "loss": [StrOptions({"auto", "log_loss"})],
     }
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -78,7 +80,12 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         ValueError
             If the rows or a parameter are not what is required, or there is one class only.
         """
-        X, y, sample_weight = self._validate(X, y, sample_weight)
+        return self._fit(X, y, sample_weight)
+
+    def _prepare(
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], Loss]:
+        """Return the second class's or every class's indicator, and the log-loss."""
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -87,10 +94,9 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             raise ValueError(
                 f"y must have at least 2 classes, got one class only: {self.classes_[0]!r}."
             )
-        binary = n_classes == 2
-        target = codes[:, None].astype(np.float64) if binary else np.eye(n_classes)[codes]
-        self._store(*self._grow(X, target, sample_weight, LogLoss() if binary else CrossEntropy()))
-        return self
+        if n_classes == 2:
+            return codes[:, None].astype(np.float64), LogLoss()
+        return np.eye(n_classes)[codes], CrossEntropy()
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds of rows.

@@ -208,8 +208,7 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
                 raise ValueError(
                     f"column {name!r} must be numbers, booleans, text or a category, got {dtype}."
                 )
-    if categorical_features is None or issparse(X) or np.ndim(X) != 2:
-        # What is not a dense table is for others to refuse.
+    if categorical_features is None:
         return []
     if isinstance(categorical_features, str):
         if not is_frame(X):
@@ -221,7 +220,8 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
             or (dtype.startswith(_PERHAPS_TEXT) and _has_text(X, column))
         ]
     given = np.asarray(categorical_features)
-    if not given.size:
+    if not given.size or issparse(X) or np.ndim(X) != 2:
+        # What is not a dense table is for others to refuse.
         return []
     n_features = np.shape(X)[1]
     if given.dtype.kind == "b":

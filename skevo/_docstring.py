@@ -59,7 +59,8 @@ _DOCSTRING = """{summary}
         What counts as an improvement, relative to the best so far. A smaller one finds more, on
         large tables above all, and takes longer.
     max_time : float or None, default=None
-        Stop after about so many seconds, with the best network so far.
+        Stop after the generation in which so many seconds have passed, with the best network so
+        far.
     learning_rate : float, default=0.01
         Of ``solver="adam"``.
     batch_size : int, default=256
@@ -73,16 +74,17 @@ _DOCSTRING = """{summary}
         Of the columns. ``"auto"`` is double precision for up to 4,096 rows, and single precision,
         twice as fast, for more.
     n_jobs : int or None, default=None
-        Threads that torch uses during the fit. None stands for 1, unless joblib is configured
-        otherwise, and -1 for all cores, which no other process should be using. The result does not
-        depend on it.
+        Groups of members that are grown at a time, each in a thread: of 4 members for more than
+        4,096 rows, of 8 for fewer. None stands for 1, unless joblib is configured otherwise, and -1
+        for all cores. The result does not depend on it, bit by bit.
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.
     random_state : int, RandomState instance or None, default=None
         Seeds folds and proposals.
     verbose : int, default=0
-        Whether a line per generation is printed.
+        1 prints a line per generation, with the time that is left at most; 2 prints a line per
+        member, too.
 
     Attributes
     ----------
@@ -97,6 +99,9 @@ _DOCSTRING = """{summary}
         Nodes of the network that predicts.
     n_parameters_ : int
         Numbers that were trained: weights, biases, and constants of that network.
+    stop_reason_ : str
+        Why the evolution stopped: ``"n_generations"``, ``"n_iter_no_change"``, ``"max_time"``,
+        ``"interrupted"`` (Ctrl-C), or ``"callback"``.
     history_ : dict of str to ndarray
         The course of the evolution, a column each: ``member``, ``generation``, ``loss``,
         ``validation_loss``, ``n_nodes``, ``seconds``; ``pandas.DataFrame(model.history_)`` shows

@@ -12,6 +12,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import BaseEvolving
+from ._callbacks import with_callbacks
 from ._docstring import describe
 from .core.losses import Loss, SquaredError, TorchLoss
 from .core.network import Network
@@ -53,6 +54,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         "loss": [StrOptions({"auto", "squared_error"}), callable],
     }
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -79,19 +81,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         ValueError
             If the rows or a parameter are not what is required.
         """
-        X, y, sample_weight = self._validate(X, y, sample_weight)
-        target = y.reshape(len(y), -1).astype(np.float64)
-        mean = np.average(target, axis=0, weights=sample_weight)
-        deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
-        scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
-        loss = self._torch_loss(mean, scale, self._torch_dtype(len(y)))
-        grown = self._grow(X, (target - mean) / scale, sample_weight, loss)
-        self._single_output = y.ndim == 1
-        low, high = widened_range(torch.from_numpy(target.T))
-        self._range = low[:, 0].numpy(), high[:, 0].numpy()
-        self._mean, self._scale = mean, scale
-        self._store(*grown)
-        return self
+        return self._fit(X, y, sample_weight)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict the targets of rows.
@@ -108,6 +98,20 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         output = self._output(X)
         np.clip(output, *self._range, out=output)
         return output[:, 0] if self._single_output else output
+
+    def _prepare(
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], Loss]:
+        """Return standardised targets, and their loss."""
+        self._single_output = y.ndim == 1
+        target = y.reshape(len(y), -1).astype(np.float64)
+        mean = np.average(target, axis=0, weights=sample_weight)
+        deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
+        scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
+        low, high = widened_range(torch.from_numpy(target.T))
+        self._range = low[:, 0].numpy(), high[:, 0].numpy()
+        self._mean, self._scale = mean, scale
+        return (target - mean) / scale, self._torch_loss(mean, scale, self._torch_dtype(len(y)))
 
     def _torch_loss(
         self, mean: NDArray[np.float64], scale: NDArray[np.float64], dtype: torch.dtype

@@ -194,7 +194,9 @@ def test_fit_verbose_prints_each_generation(estimator, data, capsys):
     X, y = data()
     estimator(n_members=1, n_generations=3, verbose=1, random_state=0).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[3] for line in lines] == ["0", "1", "2", "3"]
+    assert [line.split()[1] for line in lines] == ["0", "1", "2", "3"]
+    assert all("s to go" in line for line in lines[1:])
+    assert float(lines[-1].split("validation ")[1].split()[0]) > 0
 
 
 @each_case

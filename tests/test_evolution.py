@@ -12,7 +12,7 @@ from builders import TAME, assert_same_network, crowd, normal, random_network
 
 from skevo.core import evolution as module
 from skevo.core.constants import constant_step
-from skevo.core.course import Stopping
+from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve, evolve_networks, prune, train
 from skevo.core.grower import Grower, Settings
 from skevo.core.heads import coefficients, mean_loss, objective
@@ -66,9 +66,16 @@ def only(grower):
     return grower.population.network(0)
 
 
-def evolve_alone(grower, stopping, monitor=None):
+def evolve_group(grower, stopping, watch=None):
+    """Return the evolutions of a grower's networks."""
+    share = 0.0 if grower.validation is None else stopping.training_share
+    courses = [Course(share, None, 3) for _ in range(len(grower.population))]
+    return evolve_networks([grower], courses, stopping, watch)
+
+
+def evolve_alone(grower, stopping, watch=None):
     """Return the evolution of a grower that has one network."""
-    (found,) = evolve_networks(grower, stopping, monitor)
+    (found,) = evolve_group(grower, stopping, watch)
     return found
 
 
@@ -535,13 +542,31 @@ def test_evolution_takes_its_three_steps_in_order(monkeypatch):
     assert calls == ["train", "prune", "evolve", "train", "prune", "evolve", "train"]
 
 
-def test_monitor_sees_every_line_of_the_history():
+def test_every_generation_is_watched():
     lines = []
-    found = evolve_alone(make_grower(), Stopping(3, None), lambda *line: lines.append(line))
-    assert lines == [(0, *line) for line in enumerate(found.history)]
+
+    def watch(growth):
+        lines.append(growth.courses[0].history[-1])
+        return ""
+
+    found = evolve_alone(make_grower(), Stopping(3, None), watch)
+    assert lines == list(found.history)
     assert [record.seconds for record in found.history] == sorted(
         record.seconds for record in found.history
     )
+
+
+def test_who_watches_may_stop_and_has_what_has_been_found():
+    kept = []
+
+    def watch(growth):
+        kept.extend(growth.evolutions("so far"))
+        return "enough" if growth.n_generations == 2 else ""
+
+    found = evolve_alone(make_grower(), Stopping(9, None), watch)
+    assert found.stop_reason == "enough"
+    assert [len(one.history) for one in kept] == [1, 2, 3]
+    assert_same_network(kept[-1].network, found.network)
 
 
 # -- stopping --------------------------------------------------------------------------------------
@@ -592,7 +617,7 @@ def test_members_stop_together_and_keep_their_own_best_generation(monkeypatch):
     grower = Grower(
         Population.of([linear] * 2), rows, rows, None, SquaredError(), Settings(), generators
     )
-    found = evolve_networks(grower, Stopping(20, 2, 0.0))
+    found = evolve_group(grower, Stopping(20, 2, 0.0))
     assert [one.stop_reason for one in found] == ["n_iter_no_change"] * 2
     assert [len(one.history) for one in found] == [7, 7]
     assert [one.best_generation for one in found] == [1, 4]

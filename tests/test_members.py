@@ -1,7 +1,4 @@
-"""Members: folds, seeds, and the number of threads."""
-
-import contextlib
-import threading
+"""Members: folds, seeds, and groups."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,7 @@ import torch
 from builders import TAME, assert_same_network, normal, target_for, weights
 
 from skevo.core import members as module
-from skevo.core.course import Stopping
+from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve_networks
 from skevo.core.grower import Grower, Settings
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
@@ -17,10 +14,9 @@ from skevo.core.members import (
     Table,
     Task,
     fit_members,
+    group_size,
     hold_out,
-    n_together,
     plan_members,
-    torch_threads,
 )
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
@@ -141,7 +137,11 @@ def test_member_is_an_evolution_on_its_rows():
     found = fit(data, task)
 
     def source(rows, dtype=torch.float64):
-        parts = (data.inputs[:, rows], data.target[:, rows], data.weight[rows])
+        # Rows come in whole multiples of 32.
+        more = rows[:1].expand(-len(rows) % 32)
+        weight = torch.cat([data.weight[rows], 0.0 * data.weight[more]])
+        rows = torch.cat([rows, more])
+        parts = (data.inputs[:, rows], data.target[:, rows], weight)
         return MemoryRows(*(part[None].to(dtype) for part in parts))
 
     rows, sketch = source(task.train), source(task.train, torch.float32)
@@ -150,7 +150,9 @@ def test_member_is_an_evolution_on_its_rows():
         population, rows, sketch, source(task.validation), SquaredError(), Settings(),
         [generator(task.seed)],
     )  # fmt: skip
-    (expected,) = evolve_networks(grower, Stopping(4, None))
+    stopping = Stopping(4, None)
+    courses = [Course(stopping.training_share, None, 3)]
+    (expected,) = evolve_networks([grower], courses, stopping)
     assert_same_network(found.network, expected.network)
     assert [line[:3] for line in found.history] == [line[:3] for line in expected.history]
 
@@ -178,17 +180,33 @@ def test_members_side_by_side_are_those_that_grow_alone(loss):
 
 
 @pytest.mark.parametrize(
-    ("n_members", "n_rows", "solver", "expected"),
+    ("n_members", "n_rows", "solver", "device", "expected"),
     [
-        pytest.param(8, 500, "exact", 8, id="few-rows"),
-        pytest.param(9, 500, "exact", 5, id="two-batches-of-about-one-size"),
-        pytest.param(8, 10**7, "exact", 4, id="many-rows-of-which-some-are-trained-on"),
-        pytest.param(1, 10**7, "exact", 1, id="alone"),
-        pytest.param(8, 500, "adam", 1, id="an-optimizer-each"),
+        pytest.param(8, 500, "exact", "cpu", 8, id="few-rows"),
+        pytest.param(9, 500, "exact", "cpu", 5, id="two-groups-of-about-one-size"),
+        pytest.param(8, 10**7, "exact", "cpu", 4, id="many-rows"),
+        pytest.param(8, 10**7, "exact", "cuda", 8, id="many-rows-on-a-gpu"),
+        pytest.param(1, 10**7, "exact", "cpu", 1, id="alone"),
+        pytest.param(8, 500, "adam", "cpu", 1, id="an-optimizer-each"),
     ],
 )
-def test_batches_of_members(n_members, n_rows, solver, expected):
-    assert n_together(n_members, n_rows, Settings(solver=solver)) == expected
+def test_groups_of_members(n_members, n_rows, solver, device, expected):
+    settings = Settings(solver=solver)
+    assert group_size(n_members, n_rows, settings, torch.device(device)) == expected
+
+
+@pytest.mark.parametrize("solver", ["exact", "adam"])
+def test_groups_that_grow_at_a_time_are_those_that_grow_in_turn(monkeypatch, solver):
+    monkeypatch.setattr(module, "_GROUP", 2)
+    data = table(300)
+    tasks = plan_members(data.weight, 5, 0.2, 1)
+    in_turn, at_a_time = (
+        fit_all(data, tasks, Settings(solver=solver), n_generations=6, n_jobs=n_jobs)
+        for n_jobs in (1, 3)
+    )
+    for found, expected in zip(at_a_time, in_turn, strict=True):
+        assert_same_network(found.network, expected.network)
+        assert [line[:3] for line in found.history] == [line[:3] for line in expected.history]
 
 
 def test_held_out_rows_change_nothing_but_the_choice_of_generation():
@@ -201,27 +219,32 @@ def test_held_out_rows_change_nothing_but_the_choice_of_generation():
     assert first.history[0].validation_loss != second.history[0].validation_loss
 
 
-@pytest.mark.parametrize("n_rows", [300, 1000, 1020, 1300])
+@pytest.mark.parametrize("n_rows", [300, 1024, 1040, 1300])
 def test_candidates_are_screened_on_a_sketch(monkeypatch, n_rows):
     seen = []
 
-    def record(grower, *_):
-        seen.append(grower)
-        return evolve_networks(grower, Stopping(n_generations=0))
+    def record(growers, courses, *_):
+        seen.extend(growers)
+        return evolve_networks(growers, courses, Stopping(n_generations=0))
 
     monkeypatch.setattr(module, "evolve_networks", record)
     fit_all(table(n_rows), [Task(0, None, None, 0)])
     split = torch.arange(n_rows - 10), torch.arange(n_rows - 10, n_rows)
     fit_all(table(n_rows), [Task(0, *split, 0)])
     whole, trained = seen
-    assert [grower.rows.n_rows for grower in seen] == [n_rows, n_rows - 10]
-    assert [grower.sketch.n_rows for grower in seen] == [min(1000, n_rows), min(1000, n_rows - 10)]
+
+    def count(rows):
+        assert rows.n_rows % 32 == 0
+        return int((rows.weight > 0).sum())
+
+    assert [count(grower.rows) for grower in seen] == [n_rows, n_rows - 10]
+    assert [count(grower.sketch) for grower in seen] == [min(1024, n_rows), min(1024, n_rows - 10)]
     # Where nothing is held out, small tables are searched as exactly as they are trained on.
-    assert (whole.sketch is whole.rows) == (n_rows <= 1000)
+    assert (whole.sketch is whole.rows) == (n_rows <= 1024)
     assert trained.sketch.columns.dtype == torch.float32
     # The sketch is of training rows, each once.
     columns = {tuple(row) for row in trained.sketch.columns[0].T.tolist()}
-    assert len(columns) == trained.sketch.n_rows
+    assert len(columns) == count(trained.sketch)
     assert columns <= {tuple(row) for row in trained.rows.columns[0].float().T.tolist()}
 
 
@@ -251,59 +274,18 @@ def test_member_with_weights_equals_member_with_copies():
     assert first.network.topology == second.network.topology
 
 
-def test_member_leaves_no_gradients_and_reports_to_its_monitor():
-    lines = []
-    found = fit(table(), Task(5, None, None, 0), monitor=lambda *line: lines.append(line))
-    assert not found.network.weight.requires_grad
-    assert [line[:2] for line in lines] == [(5, generation) for generation in range(5)]
-    assert [line[2] for line in lines] == list(found.history)
-
-
-# -- threads ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def three_threads():
-    """Have torch use three threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("three_threads")
-def test_number_of_threads_is_put_back_when_the_fit_raises():
-    with contextlib.suppress(RuntimeError), torch_threads(2):
-        assert torch.get_num_threads() == 2
-        raise RuntimeError
-    assert torch.get_num_threads() == 3
-    assert module._inside == 0
-
-
-@pytest.mark.usefixtures("three_threads")
-def test_number_of_threads_is_put_back_after_fits_that_overlap():
-    inside, leave = threading.Event(), threading.Event()
+def test_member_leaves_no_gradients_and_is_watched():
     seen = []
 
-    def other():
-        with torch_threads(1):
-            inside.set()
-            leave.wait(30)
-            seen.append(torch.get_num_threads())
+    def watch(growth):
+        seen.append((growth.n_generations, growth.courses[0].history[-1]))
+        return "enough" if growth.n_generations == 3 else ""
 
-    worker = threading.Thread(target=other)
-    worker.start()
-    assert inside.wait(30)
-    with torch_threads(1):
-        seen.append(torch.get_num_threads())
-    leave.set()
-    worker.join()
-    assert seen == [1, 1]
-    assert torch.get_num_threads() == 3
-    with torch_threads(1):
-        seen.append(torch.get_num_threads())
-    assert seen == [1, 1, 1]
-    assert torch.get_num_threads() == 3
+    found = fit(table(), Task(5, None, None, 0), watch=watch)
+    assert not found.network.weight.requires_grad
+    assert found.stop_reason == "enough"
+    assert seen == list(enumerate(found.history))
+    assert len(seen) == 4
 
 
 # -- large tables ----------------------------------------------------------------------------------

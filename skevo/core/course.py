@@ -1,18 +1,20 @@
-"""Course: the generations of an evolution, what they are judged by, and when to stop."""
+"""Course: the generations of members, what they are judged by, and when to stop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
-from .grower import GrowerState
+import numpy as np
+
+from .grower import Grower, GrowerState
 from .network import Network
 from .population import Population
 from .topology import Index
 
-__all__ = ["Course", "Evolution", "Generation", "Monitor", "Stopping", "stop_reason"]
+__all__ = ["Course", "Evolution", "Generation", "Growth", "Stopping", "Watch", "stop_reason"]
 
 
 class Generation(NamedTuple):
@@ -34,10 +36,6 @@ class Generation(NamedTuple):
     validation_loss: float
     n_nodes: int
     seconds: float
-
-
-# Called with member, generation and what it gave.
-Monitor = Callable[[int, int, Generation], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,8 @@ class Evolution:
     best_generation : int
         Position in the history.
     stop_reason : str
-        ``"n_generations"``, ``"n_iter_no_change"`` or ``"max_time"``.
+        ``"n_generations"``, ``"n_iter_no_change"``, ``"max_time"``, or what stopped it from
+        outside.
     alpha : float
         The ridge penalty of the last generation.
     expected_loss : float
@@ -104,37 +103,128 @@ class Evolution:
     state: GrowerState | None = None
     inputs: Index | None = None
 
+    @property
+    def narrow_network(self) -> Network:
+        """The network in terms of the input columns that the member sees."""
+        if self.inputs is None:
+            return self.network
+        places = np.full(self.network.topology.n_inputs, -1)
+        places[self.inputs] = np.arange(len(self.inputs))
+        return self.network.relocate(places, len(self.inputs))
+
+    def with_narrow(self, network: Network) -> Evolution:
+        """Return the evolution with another network, in terms of the columns that it sees."""
+        if self.inputs is not None:
+            network = network.relocate(self.inputs, self.network.topology.n_inputs)
+        return replace(self, network=network)
+
 
 class Course:
-    """The course of one member: its history, and where its best network is."""
+    """The course of one member: its history, and where its best network is.
 
-    def __init__(self, earlier: Evolution | None, share: float) -> None:
+    Parameters
+    ----------
+    share : float
+        See `Stopping.training_share`.
+    inputs : ndarray of int64, or None
+        The input columns that the member sees; None for all.
+    n_inputs : int
+        Input columns in all.
+    earlier : Evolution, default=None
+        What it goes on from.
+    """
+
+    def __init__(
+        self, share: float, inputs: Index | None, n_inputs: int, earlier: Evolution | None = None
+    ) -> None:
         self.history = [] if earlier is None else list(earlier.history)
         # What the generations are judged by.
         self.losses = [_expected_loss(record, share) for record in self.history]
-        self._share = share
+        self._share, self._inputs, self._n_inputs = share, inputs, n_inputs
         self._best: Network | None = None if earlier is None else earlier.network
-        self._among: Population | None = None
 
-    def add(self, record: Generation, population: Population) -> None:
-        """Add a generation."""
+    def add(self, record: Generation, population: Population, member: int) -> None:
+        """Add a generation, of a member of the population."""
         self.history.append(record)
         self.losses.append(_expected_loss(record, self._share))
-        if self._best_generation == len(self.history) - 1:
-            self._among = population
-
-    def end(self, reason: str, state: GrowerState, member: int) -> Evolution:
-        """Return what the evolution of a member of the population gave."""
-        network = self._best if self._among is None else self._among.network(member)
-        assert network is not None
-        best, alpha = self._best_generation, float(state.alpha[member])
-        return Evolution(
-            network, tuple(self.history), best, reason, alpha, self.losses[best], state
-        )
+        if self.best_generation == len(self.history) - 1:
+            self._best = None
+            self._among = population, member
 
     @property
-    def _best_generation(self) -> int:
+    def network(self) -> Network:
+        """The network of the best generation so far, in terms of all input columns."""
+        if self._best is None:
+            population, member = self._among
+            network = population.network(member)
+            if self._inputs is not None:
+                network = network.relocate(self._inputs, self._n_inputs)
+            self._best = network
+        return self._best
+
+    @property
+    def best_generation(self) -> int:
+        """Position of the best generation in the history."""
         return self.losses.index(min(self.losses))
+
+    def end(self, reason: str, state: GrowerState, member: int) -> Evolution:
+        """Return what the evolution of a member of a group with that state has given so far."""
+        best = self.best_generation
+        return Evolution(
+            self.network,
+            tuple(self.history),
+            best,
+            reason,
+            float(state.alpha[member]),
+            self.losses[best],
+            state,
+            self._inputs,
+        )
+
+
+class Growth:
+    """Members as they grow: the grower of each group, and the course of each member.
+
+    Parameters
+    ----------
+    growers : sequence of Grower
+        One for each group.
+    courses : sequence of Course
+        Of the members of the first group, then of the second, and so on.
+
+    Attributes
+    ----------
+    growers, courses
+    """
+
+    def __init__(self, growers: Sequence[Grower], courses: Sequence[Course]) -> None:
+        self.growers, self.courses = growers, courses
+
+    @property
+    def n_generations(self) -> int:
+        """Generations behind the linear start; -1 before it."""
+        return len(self.courses[0].history) - 1
+
+    def add(self, records: Iterable[Sequence[Generation]]) -> None:
+        """Add a generation of each group."""
+        courses = iter(self.courses)
+        for grower, of_group in zip(self.growers, records, strict=True):
+            for member, record in enumerate(of_group):
+                next(courses).add(record, grower.population, member)
+
+    def evolutions(self, reason: str) -> list[Evolution]:
+        """Return what the members' evolutions have given so far, and why they stop."""
+        found, courses = [], iter(self.courses)
+        for grower in self.growers:
+            state = grower.state
+            found += [
+                next(courses).end(reason, state, member) for member in range(len(grower.population))
+            ]
+        return found
+
+
+# Called after each generation, it returns why to stop, or nothing.
+Watch = Callable[[Growth], str]
 
 
 def _expected_loss(record: Generation, share: float) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .constants import constant_step
-from .course import Course, Evolution, Generation, Monitor, Stopping, stop_reason
+from .course import Course, Evolution, Generation, Growth, Stopping, Watch, stop_reason
 from .curvature import Curvature
 from .grower import Grower
 from .heads import coefficients, fit_head, mean_loss, with_coefficients
@@ -25,6 +25,7 @@ from .ridge import choose_alpha
 from .rows import node_columns
 from .screening import pick, screen
 from .statistics import weighted_deviation
+from .threads import side_by_side
 from .topology import CONSTANT
 
 __all__ = ["evolve", "evolve_networks", "prune", "train"]
@@ -35,10 +36,11 @@ _SURE = 4.0
 
 
 def evolve_networks(
-    grower: Grower,
+    growers: Sequence[Grower],
+    courses: Sequence[Course],
     stopping: Stopping,
-    monitor: Monitor | None = None,
-    earlier: Sequence[Evolution] | None = None,
+    watch: Watch | None = None,
+    n_jobs: int = 1,
 ) -> list[Evolution]:
     """Grow networks: train, prune, evolve until they stop improving.
 
@@ -47,37 +49,39 @@ def evolve_networks(
 
     Parameters
     ----------
-    grower : Grower
-        The population to start from, with its rows.
+    growers : sequence of Grower
+        Groups of members to start from, with their rows.
+    courses : sequence of Course
+        Of each member, in the order of the groups; all of the same length.
     stopping : Stopping
-    monitor : callable, default=None
-        Called as ``monitor(member, generation, record)`` after each generation of each member.
-    earlier : sequence of Evolution, default=None
-        Those to go on from, of the same history, whose state the grower has taken over.
+    watch : callable, default=None
+        Called with the `Growth` after each generation; it may stop the evolution.
+    n_jobs : int, default=1
+        Groups that are grown at a time.
 
     Returns
     -------
     list of Evolution
-        Each with the network of its best generation.
+        Of each member, with the network of its best generation.
     """
-    began = time.perf_counter()
-    starts: Sequence[Evolution | None] = earlier or [None] * len(grower.population)
-    # Where no row is held out, members train on the same rows, and averaging gains little.
-    share = 0.0 if grower.validation is None else stopping.training_share
-    courses = [Course(start, share) for start in starts]
-    before = courses[0].history[-1].seconds if earlier else 0.0
-    while not (reason := stop_reason(stopping, courses, before)):
-        if courses[0].history:
+    growth = Growth(growers, courses)
+    before = courses[0].history[-1].seconds if courses[0].history else 0.0
+    began = time.perf_counter() - before
+
+    def advance(grower: Grower) -> list[Generation]:
+        if growth.n_generations >= 0:
             prune(grower)
             evolve(grower)
         train(grower)
-        records = _assess(grower, before + time.perf_counter() - began)
-        for member, (course, record) in enumerate(zip(courses, records, strict=True)):
-            course.add(record, grower.population)
-            if monitor is not None:
-                monitor(member, len(course.history) - 1, record)
-    state = grower.state
-    return [course.end(reason, state, member) for member, course in enumerate(courses)]
+        return _assess(grower, time.perf_counter() - began)
+
+    reason = stop_reason(stopping, courses, before)
+    with side_by_side(min(n_jobs, len(growers))) as each:
+        while not reason:
+            growth.add(each(advance, growers))
+            told = "" if watch is None else watch(growth)
+            reason = told or stop_reason(stopping, courses, before)
+    return growth.evolutions(reason)
 
 
 def train(grower: Grower) -> None:

@@ -7,19 +7,17 @@ were few is not heard there.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .course import Evolution, Monitor, Stopping
+from .course import Course, Evolution, Stopping, Watch
 from .evolution import evolve_networks
-from .grower import Grower, Settings
+from .grower import Grower, GrowerState, Settings
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
@@ -34,18 +32,20 @@ __all__ = [
     "Table",
     "Task",
     "fit_members",
+    "group_size",
     "hold_out",
-    "n_together",
     "plan_members",
-    "torch_threads",
 ]
 
-# Candidates are screened on at most so many rows.
-_SKETCH = 1000
-# So many members are grown side by side: a call of torch serves all of them.
-_BATCH = 8
-# And so many training rows in all, whose columns are in memory.
-_BATCH_ROWS = 80_000
+# Candidates are screened on at most so many rows: a multiple of `_WHOLE`.
+_SKETCH = 1024
+# So many members make a group: a call of torch serves all of them.
+_GROUP = 8
+# On more rows than that a group of fewer takes no longer, and groups can be grown side by side.
+_FEW_ROWS, _GROUP_MANY_ROWS = 4096, 4
+# Rows come in whole multiples of what a vector instruction takes: what remained would be computed
+# by others, with other last bits, depending on what stands beside it.
+_WHOLE = 32
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
 _MOST_ROWS = 20_000
@@ -172,11 +172,11 @@ def plan_members(weight: Tensor, n_members: int, fraction: float | None, seed: i
     ]
 
 
-def n_together(n_members: int, n_rows: int, settings: Settings) -> int:
-    """Return how many members are grown side by side.
+def group_size(n_members: int, n_rows: int, settings: Settings, device: torch.device) -> int:
+    """Return how many members make a group, whose networks are computed together.
 
-    One with the ``adam`` solver, where members have an optimizer each; else as many as memory
-    bears, in batches of about one size.
+    One with the ``adam`` solver, where members have an optimizer each; else groups of about one
+    size.
 
     Parameters
     ----------
@@ -184,10 +184,11 @@ def n_together(n_members: int, n_rows: int, settings: Settings) -> int:
     n_rows : int
         Of the table.
     settings : Settings
+    device : torch.device
     """
     if settings.solver != "exact":
         return 1
-    most = max(1, min(_BATCH, _BATCH_ROWS // min(n_rows, _MOST_ROWS)))
+    most = _GROUP_MANY_ROWS if n_rows > _FEW_ROWS and device.type == "cpu" else _GROUP
     return math.ceil(n_members / math.ceil(n_members / most))
 
 
@@ -199,79 +200,110 @@ def fit_members(
     settings: Settings,
     stopping: Stopping,
     block_size: int = 16_384,
-    monitor: Monitor | None = None,
+    watch: Watch | None = None,
     earlier: Sequence[Evolution] | None = None,
+    n_jobs: int = 1,
 ) -> list[Evolution]:
-    """Grow members side by side.
+    """Grow members.
 
     Parameters
     ----------
     table : Table
     tasks : sequence of Task
-        More than one only with the ``exact`` solver.
     operators : tuple of Operator
     loss : Loss
     settings : Settings
     stopping : Stopping
     block_size : int, default=16_384
         Rows that are reduced at a time.
-    monitor : callable, default=None
-        Called as ``monitor(member, generation, record)``.
+    watch : callable, default=None
+        See `evolve_networks`.
     earlier : sequence of Evolution, default=None
-        Those to go on from, with their state, which is one and the same.
+        Those to go on from, with their states. Those that were grown in a group go on in one.
+    n_jobs : int, default=1
+        Groups that are grown at a time.
 
     Returns
     -------
     list of Evolution
     """
-    dtype = table.inputs.dtype
+    exact, n_inputs = settings.solver == "exact", len(table.inputs)
+    starts: Sequence[Evolution | None] = earlier or [None] * len(tasks)
+    size = group_size(len(tasks), len(table.weight), settings, table.inputs.device)
+    # Where no row is held out, members train on the same rows, and averaging gains little.
+    share = stopping.training_share if tasks[0].validation is not None else 0.0
+    growers, courses, views = [], [], []
+    pairs = enumerate(zip(tasks, starts, strict=True))
+    with torch.no_grad():
+        for _, group in groupby(
+            pairs, lambda pair: pair[0] // size if pair[1][1] is None else id(pair[1][1].state)
+        ):
+            own, before = zip(*(pair for _, pair in group), strict=True)
+            if before[0] is None:
+                seen = [_inputs_to_see(table, task.train) if exact else None for task in own]
+            else:
+                seen = [evolution.inputs for evolution in before]
+            of_group = [table if inputs is None else table.of(inputs) for inputs in seen]
+            state = None if before[0] is None else before[0].state
+            growers.append(_grower(of_group, own, operators, loss, settings, block_size, state))
+            views += of_group
+            courses += [
+                Course(share, inputs, n_inputs, start)
+                for inputs, start in zip(seen, before, strict=True)
+            ]
+        evolutions = evolve_networks(growers, courses, stopping, watch, n_jobs)
+        if len(table.weight) > _MOST_ROWS and exact:
+            evolutions = _fit_to_all(views, evolutions, loss, block_size)
+    return evolutions
+
+
+def _grower(
+    views: Sequence[Table],
+    tasks: Sequence[Task],
+    operators: tuple[Operator, ...],
+    loss: Loss,
+    settings: Settings,
+    block_size: int,
+    state: GrowerState | None,
+) -> Grower:
+    """Return the grower of a group, from each member's view of the table."""
+    table, dtype = views[0], views[0].inputs.dtype
     generators = [torch.Generator().manual_seed(task.seed) for task in tasks]
     train = [task.train for task in tasks]
+    exact, held_out = settings.solver == "exact", train[0] is not None
+    whole = _WHOLE if exact else 1
+    rows = sketch = _gather(views, train, dtype, block_size, whole)
     # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
     # depend on the order of rows, nor on rounding, as long as possible; and the other solver
     # searches nowhere else.
-    exact, held_out = settings.solver == "exact", train[0] is not None
-    with torch.no_grad():
-        if earlier is None:
-            seen = [_inputs_to_see(table, rows) if exact else None for rows in train]
-        else:
-            seen = [evolution.inputs for evolution in earlier]
-        views = [table if inputs is None else table.of(inputs) for inputs in seen]
-        n_inputs = len(views[0].inputs)
-        rows = sketch = _gather(views, train, dtype, block_size)
-        if rows.n_rows > _SKETCH:
-            picked = [
-                _some(taken, len(table.weight), generator)
-                for taken, generator in zip(train, generators, strict=True)
-            ]
-            sketch = _gather(views, picked, torch.float32 if exact else dtype, block_size)
-        elif held_out and exact and dtype != torch.float32:
-            sketch = _gather(views, train, torch.float32, block_size)
-        validation = (
-            _gather(views, [task.validation for task in tasks], dtype, block_size)
-            if held_out
-            else None
-        )
-        linear = Network.linear(
-            operators, n_inputs, len(table.target), device=table.inputs.device, dtype=dtype
-        )
-        state = None if earlier is None else earlier[0].state
-        population = Population.of([linear] * len(tasks)) if state is None else state.population
-        grower = Grower(population, rows, sketch, validation, loss, settings, generators)
-        if state is not None:
-            grower.resume(state)
-        evolutions = evolve_networks(
-            grower,
-            stopping,
-            None if monitor is None else lambda k, *line: monitor(tasks[k].number, *line),
-            None if earlier is None else [_narrowed(evolution) for evolution in earlier],
-        )
-        if len(table.weight) > _MOST_ROWS and exact:
-            evolutions = _fit_to_all(views, evolutions, loss, block_size)
-        return [
-            _widened(evolution, inputs, len(table.inputs))
-            for evolution, inputs in zip(evolutions, seen, strict=True)
+    if max(len(table.weight) if some is None else len(some) for some in train) > _SKETCH:
+        picked = [
+            _some(taken, len(table.weight), generator)
+            for taken, generator in zip(train, generators, strict=True)
         ]
+        sketch = _gather(views, picked, torch.float32 if exact else dtype, block_size, whole)
+    elif held_out and exact and dtype != torch.float32:
+        sketch = _gather(views, train, torch.float32, block_size, whole)
+    validation = (
+        _gather(views, [task.validation for task in tasks], dtype, block_size, whole)
+        if held_out
+        else None
+    )
+    if state is not None:
+        population = state.population
+    else:
+        linear = Network.linear(
+            operators,
+            len(table.inputs),
+            len(table.target),
+            device=table.inputs.device,
+            dtype=dtype,
+        )
+        population = Population.of([linear] * len(tasks))
+    grower = Grower(population, rows, sketch, validation, loss, settings, generators)
+    if state is not None:
+        grower.resume(state)
+    return grower
 
 
 def _fit_to_all(
@@ -285,13 +317,13 @@ def _fit_to_all(
         batches = [(view, [own]) for view, own in zip(views, evolutions, strict=True)]
     fitted = []
     for view, batch in batches:
-        population = Population.of([evolution.network for evolution in batch])
+        population = Population.of([evolution.narrow_network for evolution in batch])
         source = StreamedRows(view.inputs, view.target, view.weight, population, block_size)
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
         population, _ = fit_head(source, population, loss, alpha, moments)
         fitted += [
-            replace(evolution, network=population.network(member))
+            evolution.with_narrow(population.network(member))
             for member, evolution in enumerate(batch)
         ]
     return fitted
@@ -307,22 +339,6 @@ def _inputs_to_see(table: Table, rows: Tensor | None) -> Index | None:
     )
 
 
-def _narrowed(evolution: Evolution) -> Evolution:
-    """Return an evolution in terms of the input columns that the member sees."""
-    if evolution.inputs is None:
-        return evolution
-    places = np.full(evolution.network.topology.n_inputs, -1)
-    places[evolution.inputs] = np.arange(len(evolution.inputs))
-    return replace(evolution, network=evolution.network.relocate(places, len(evolution.inputs)))
-
-
-def _widened(evolution: Evolution, inputs: Index | None, n_inputs: int) -> Evolution:
-    """Return an evolution on some input columns in terms of all."""
-    if inputs is None:
-        return evolution
-    return replace(evolution, network=evolution.network.relocate(inputs, n_inputs), inputs=inputs)
-
-
 def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tensor:
     """Return at most a sketch's number of some rows, or of all."""
     n_rows = n_rows if rows is None else len(rows)
@@ -331,16 +347,21 @@ def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tenso
 
 
 def _gather(
-    views: Sequence[Table], members: Sequence[Tensor | None], dtype: torch.dtype, block_size: int
+    views: Sequence[Table],
+    members: Sequence[Tensor | None],
+    dtype: torch.dtype,
+    block_size: int,
+    whole: int,
 ) -> MemoryRows:
     """Return the rows of each member, from its view of the table; None stands for all rows.
 
-    Members that have fewer rows than others get one of theirs again, of weight zero.
+    Members get one of their rows again, of weight zero, until all have the same multiple of
+    ``whole``.
     """
     table = views[0]
     device, everything = table.inputs.device, torch.arange(len(table.weight))
     chosen = [everything if rows is None else rows for rows in members]
-    n_rows = max(len(rows) for rows in chosen)
+    n_rows = whole * math.ceil(max(len(rows) for rows in chosen) / whole)
     filled = [torch.cat([rows, rows[:1].expand(n_rows - len(rows))]).to(device) for rows in chosen]
     weight = torch.stack([table.weight[rows] for rows in filled])
     for own, rows in zip(weight, chosen, strict=True):
@@ -350,31 +371,5 @@ def _gather(
         torch.stack(inputs),
         torch.stack([table.target[:, rows].to(dtype) for rows in filled]),
         weight.to(dtype),
-        block_size=block_size,
+        block_size=whole * math.ceil(block_size / whole),
     )
-
-
-_lock = threading.Lock()
-_inside = 0
-_outer_threads = 1
-
-
-@contextlib.contextmanager
-def torch_threads(n_threads: int) -> Iterator[None]:
-    """Have torch use so many threads.
-
-    Each Python thread puts back, as it leaves, what the first of the fits that run beside each
-    other in this process found.
-    """
-    global _inside, _outer_threads
-    with _lock:
-        if _inside == 0:
-            _outer_threads = torch.get_num_threads()
-        _inside += 1
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            torch.set_num_threads(_outer_threads)

@@ -1,0 +1,164 @@
+"""What looks on while an estimator is fitted: printing, Ctrl-C, and scikit-learn's callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+from sklearn.exceptions import ConvergenceWarning
+
+from .core.course import Course, Growth, Stopping, Watch
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method: there are no callbacks to be torn down."""
+        return method
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in for callbacks where scikit-learn has none."""
+
+        def set_callbacks(self, *callbacks: Any) -> None:
+            """Say what callbacks need."""
+            raise RuntimeError("callbacks require scikit-learn 1.9 or newer; verbose=1 prints.")
+
+        def _init_callback_context(self, **_: Any) -> _NoContext:
+            return _NoContext()
+
+    class _NoContext:
+        def subcontext(self, **_: Any) -> _NoContext:
+            return self
+
+        def call_on_fit_task_begin(self, **_: Any) -> None:
+            pass
+
+        def call_on_fit_task_end(self, **_: Any) -> bool:
+            return False
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "call_back",
+    "interruptible",
+    "print_generations",
+    "watch_all",
+    "with_callbacks",
+]
+
+
+def watch_all(*watches: Watch) -> Watch:
+    """Return the watch that has all of some look, and stops if one of them says so."""
+
+    def watch(growth: Growth) -> str:
+        return next(filter(None, [each(growth) for each in watches]), "")
+
+    return watch
+
+
+def print_generations(stopping: Stopping, verbose: int) -> Watch:
+    """Return a watch that prints a line per generation, with the means over members.
+
+    Parameters
+    ----------
+    stopping : Stopping
+    verbose : int
+        0 prints nothing, and 2 a line per member as well.
+    """
+    start: list[float] = []
+
+    def watch(growth: Growth) -> str:
+        done, records = growth.n_generations, [course.history[-1] for course in growth.courses]
+        seconds = max(record.seconds for record in records)
+        start.append(seconds)
+        # The linear start says nothing about how long a generation takes.
+        left = stopping.n_generations - done
+        rate = (seconds - start[0]) / max(1, len(start) - 1)
+        eta = left * rate
+        if stopping.max_time is not None:
+            eta = min(eta, max(0.0, stopping.max_time - seconds))
+        loss, held = (fmean(part) for part in list(zip(*records, strict=True))[:2])
+        print(
+            f"generation {done:3d} of {stopping.n_generations}  loss {loss:.5f}  "
+            f"validation {held:.5f}  nodes {sum(record.n_nodes for record in records):3d}  "
+            f"{seconds:.1f} s" + (f", at most {eta:.0f} s to go" if len(start) > 1 else ""),
+            flush=True,
+        )
+        if verbose > 1:
+            for member, record in enumerate(records):
+                print(
+                    f"  member {member:2d}  loss {record.loss:.5f}  "
+                    f"validation {record.validation_loss:.5f}  nodes {record.n_nodes:3d}",
+                    flush=True,
+                )
+        return ""
+
+    return watch if verbose else lambda _: ""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Watch]:
+    """Have Ctrl-C stop the evolution after the present generation; a second one interrupts it.
+
+    Only in the main thread, and only where Ctrl-C does what it does in Python.
+
+    Yields
+    ------
+    callable
+        The watch that says ``"interrupted"`` when it was pressed.
+    """
+    pressed = []
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+    def handle(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        pressed.append(True)
+        warnings.warn(
+            "Interrupted: the fit stops after this generation and keeps the best model so far; "
+            "press Ctrl-C again to stop at once.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    if ours:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda _: "interrupted" if pressed else ""
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def call_back(
+    context: Any, told: dict[str, Any], fitted: Callable[[Sequence[Course]], dict[str, Any]]
+) -> Watch:
+    """Return a watch that calls scikit-learn's callbacks, a task per generation.
+
+    Parameters
+    ----------
+    context : sklearn.callback.CallbackContext
+        Of the fit.
+    told : dict
+        What the hooks are told: ``estimator``, ``X``, ``y`` and ``metadata``.
+    fitted : callable
+        Returns the attributes of an estimator that was fitted as far as some courses have come.
+    """
+
+    def watch(growth: Growth) -> str:
+        task = context.subcontext(task_name="generation")
+        task.call_on_fit_task_begin(**told)
+        stop = task.call_on_fit_task_end(
+            **told, reconstruction_attributes=lambda: fitted(growth.courses)
+        )
+        return "callback" if stop else ""
+
+    return watch

@@ -1,0 +1,69 @@
+"""Threads: how many torch uses, and what runs side by side."""
+
+import contextlib
+import threading
+
+import pytest
+import torch
+
+from skevo.core import threads as module
+from skevo.core.threads import side_by_side, torch_threads
+
+
+@pytest.fixture
+def three_threads():
+    """Have torch use three threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_number_of_threads_is_put_back_when_the_fit_raises():
+    with contextlib.suppress(RuntimeError), torch_threads(2):
+        assert torch.get_num_threads() == 2
+        raise RuntimeError
+    assert torch.get_num_threads() == 3
+    assert module._inside == 0
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_number_of_threads_is_put_back_after_fits_that_overlap():
+    inside, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def other():
+        with torch_threads(1):
+            inside.set()
+            leave.wait(30)
+            seen.append(torch.get_num_threads())
+
+    worker = threading.Thread(target=other)
+    worker.start()
+    assert inside.wait(30)
+    with torch_threads(1):
+        seen.append(torch.get_num_threads())
+    leave.set()
+    worker.join()
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == 3
+    with torch_threads(1):
+        seen.append(torch.get_num_threads())
+    assert seen == [1, 1, 1]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_items_are_worked_on_in_one_torch_thread_each_without_gradients(n_jobs):
+    meet = threading.Barrier(n_jobs)
+
+    def work(item):
+        meet.wait(30)
+        return item, torch.get_num_threads(), torch.is_grad_enabled()
+
+    with torch_threads(1), side_by_side(n_jobs) as each:
+        assert each(work, range(2)) == [(0, 1, False), (1, 1, False)]
+    assert torch.get_num_threads() == 3
+    assert torch.is_grad_enabled()
