@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -32,6 +33,7 @@ from ._callbacks import (
 )
 from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
 from ._formula import formula_text
+from ._path import Path, path_of
 from ._preprocessing import ScaledColumns, Scaling, fit_scaling
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
@@ -62,6 +64,10 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
     _scaling: Scaling
     _ensemble: Ensemble
     _members: list[Evolution] | None
+    _path: list[list[Network]]
+    path_: dict[str, NDArray[Any]]
+    n_nodes_: int
+    n_parameters_: int
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
@@ -256,9 +262,12 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
                 )
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
+        path, networks = path_of(members)
         return {
             **self._fitted(members, ensemble),
             "stop_reason_": members[0].stop_reason,
+            "path_": path._asdict(),
+            "_path": networks,
         }
 
     @property
@@ -359,6 +368,53 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             "n_iter_": max(len(member.history) for member in members) - 1,
             "history_": {name: np.array(column) for name, column in columns},
         }
+
+    def select(self, *, nodes: int | None = None, rule: str = "best") -> Self:
+        """Return a model of the path that the fit took: a smaller one, without fitting again.
+
+        The path, ``path_``, has the model of each generation that improved on those before: what
+        the fit would have given, had it stopped there.
+
+        Parameters
+        ----------
+        nodes : int, default=None
+            At most so many nodes, of all members together. None stands for any number.
+        rule : {"best", "one-standard-error", "steepest"}, default="best"
+            Of these models, ``"best"`` takes the one whose loss is lowest, and
+            ``"one-standard-error"`` the smallest whose validation loss is within a standard error
+            of that [1]_. ``"steepest"`` takes the one where the logarithm of the validation loss
+            fell most per node, among those with at most 1.5 times the lowest [2]_.
+
+        Returns
+        -------
+        EvolvingRegressor or EvolvingClassifier
+            A copy, without the rest of the path: it takes less to store. Its members are averaged
+            without the correction, which is made for the last model of the path alone.
+
+        Raises
+        ------
+        ValueError
+            If no model has so few nodes, or there is no such rule.
+
+        References
+        ----------
+        .. [1] L. Breiman, J. H. Friedman, R. A. Olshen and C. J. Stone, "Classification and
+           regression trees", Wadsworth, 1984, section 3.4.3.
+        .. [2] M. Cranmer, "Interpretable machine learning for science with PySR and
+           SymbolicRegression.jl", arXiv:2305.01582, 2023.
+        """
+        check_is_fitted(self)
+        place = Path(**self.path_).choose(nodes, rule)
+        model = copy(self)
+        own = slice(place, place + 1)
+        model.path_ = {name: column[own] for name, column in self.path_.items()}
+        model._path = self._path[own]
+        if place < len(self._path) - 1:
+            ensemble = Ensemble.of(self._path[place])
+            model._ensemble, model._members = ensemble, None
+            model.n_nodes_ = ensemble.network.n_nodes
+            model.n_parameters_ = ensemble.network.n_parameters
+        return model
 
     # -- evaluation ----------------------------------------------------------------------------
 

@@ -104,9 +104,12 @@ _DOCSTRING = """{summary}
         ``"interrupted"`` (Ctrl-C), or ``"callback"``.
     history_ : dict of str to ndarray
         The course of the evolution, a column each: ``member``, ``generation``, ``loss``,
-        ``validation_loss``, ``n_nodes``, ``seconds``; ``pandas.DataFrame(model.history_)`` shows
-        it.
+        ``validation_loss``, ``n_nodes``, ``seconds``, and the ``standard_error`` of the validation
+        loss; ``pandas.DataFrame(model.history_)`` shows it.
         {history}
+    path_ : dict of str to ndarray
+        The models that `select` can return: ``generation``, ``n_nodes`` of all members together,
+        ``loss``, ``validation_loss``, and its ``standard_error``.
     formula_ : str
         The network as text, with the columns' names.
     device_ : torch.device

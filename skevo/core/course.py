@@ -30,12 +30,16 @@ class Generation(NamedTuple):
     n_nodes : int
     seconds : float
         Since the evolution began.
+    standard_error : float
+        Of the validation loss or, where no row is held out, of the training loss, which rows of
+        another draw would have.
     """
 
     loss: float
     validation_loss: float
     n_nodes: int
     seconds: float
+    standard_error: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Evolution:
         The ridge penalty of the last generation.
     expected_loss : float
         What the best generation was judged by; see `_expected_loss`.
+    path : tuple of (int, Network)
+        Each generation that was better than all before it, and its network.
     state : GrowerState or None
         What it takes to go on from the last generation, the same object for all members that
         were grown together.
@@ -100,6 +106,7 @@ class Evolution:
     stop_reason: str
     alpha: float
     expected_loss: float
+    path: tuple[tuple[int, Network], ...] = ()
     state: GrowerState | None = None
     inputs: Index | None = None
 
@@ -141,26 +148,33 @@ class Course:
         # What the generations are judged by.
         self.losses = [_expected_loss(record, share) for record in self.history]
         self._share, self._inputs, self._n_inputs = share, inputs, n_inputs
-        self._best: Network | None = None if earlier is None else earlier.network
+        # The generations that were better than all before: networks, or members of populations.
+        self._path: list[tuple[int, Network | tuple[Population, int]]] = []
+        if earlier is not None:
+            self._path += earlier.path
 
     def add(self, record: Generation, population: Population, member: int) -> None:
         """Add a generation, of a member of the population."""
         self.history.append(record)
         self.losses.append(_expected_loss(record, self._share))
-        if self.best_generation == len(self.history) - 1:
-            self._best = None
-            self._among = population, member
+        last = len(self.history) - 1
+        if self.best_generation == last:
+            self._path.append((last, (population, member)))
 
     @property
     def network(self) -> Network:
         """The network of the best generation so far, in terms of all input columns."""
-        if self._best is None:
-            population, member = self._among
+        return self._network(-1)
+
+    def _network(self, place: int) -> Network:
+        generation, network = self._path[place]
+        if isinstance(network, tuple):
+            population, member = network
             network = population.network(member)
             if self._inputs is not None:
                 network = network.relocate(self._inputs, self._n_inputs)
-            self._best = network
-        return self._best
+            self._path[place] = generation, network
+        return network
 
     @property
     def best_generation(self) -> int:
@@ -177,6 +191,7 @@ class Course:
             reason,
             float(state.alpha[member]),
             self.losses[best],
+            tuple((at, self._network(place)) for place, (at, _) in enumerate(self._path)),
             state,
             self._inputs,
         )

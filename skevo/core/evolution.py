@@ -14,7 +14,7 @@ from .constants import constant_step
 from .course import Course, Evolution, Generation, Growth, Stopping, Watch, stop_reason
 from .curvature import Curvature
 from .grower import Grower
-from .heads import coefficients, fit_head, mean_loss, with_coefficients
+from .heads import coefficients, fit_head, mean_loss_and_error, with_coefficients
 from .losses import SquaredError
 from .moments import variances
 from .network import Nodes
@@ -144,23 +144,20 @@ def evolve(grower: Grower) -> None:
 
 def _assess(grower: Grower, seconds: float) -> list[Generation]:
     """Measure the present networks."""
-    loss = grower.loss_value
-    if grower.validation is not None:
-        validation_loss = mean_loss(
-            grower.validation, grower.population, grower.loss, grower.limits
-        )
-    else:
-        validation_loss = _criterion(grower, loss)
+    loss, held = grower.loss_value, grower.validation
+    rows, limits = (grower.searched, None) if held is None else (held, grower.limits)
+    mean, error = mean_loss_and_error(rows, grower.population, grower.loss, limits)
+    validation_loss = mean if held is not None else _criterion(grower, loss)
     n_outputs = grower.population.bias.shape[1]
-    n_nodes = grower.population.wiring.n_nodes.tolist()
+    columns = [
+        [grower.loss.reported(value, n_outputs) for value in part.tolist()]
+        for part in (loss, validation_loss, error)
+    ]
     return [
-        Generation(
-            grower.loss.reported(value, n_outputs),
-            grower.loss.reported(held, n_outputs),
-            n,
-            seconds,
+        Generation(training, held_out, n, seconds, deviation)
+        for training, held_out, deviation, n in zip(
+            *columns, grower.population.wiring.n_nodes.tolist(), strict=True
         )
-        for value, held, n in zip(loss.tolist(), validation_loss.tolist(), n_nodes, strict=True)
     ]
 
 

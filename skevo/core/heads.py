@@ -28,6 +28,7 @@ __all__ = [
     "coefficients",
     "fit_head",
     "mean_loss",
+    "mean_loss_and_error",
     "mean_square_residual",
     "objective",
     "penalty",
@@ -84,13 +85,27 @@ def mean_loss(
 
     Outputs are clipped to ``limits``, low and high of shape (n_members, n_outputs, 1).
     """
+    return mean_loss_and_error(rows, population, loss, limits)[0]
 
-    def function(block: Block) -> tuple[Tensor]:
+
+def mean_loss_and_error(
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return `mean_loss` and its standard error."""
+
+    def function(block: Block) -> tuple[Tensor, Tensor]:
         output = population.output(block.columns)
         value = loss.value(output if limits is None else output.clamp(*limits), block.target)
-        return ((value * block.weight).sum(dim=-1).double(),)
+        weighted = value * block.weight
+        return weighted.sum(dim=-1).double(), (weighted * value).sum(dim=-1).double()
 
-    return rows.reduce(function)[0] / rows.total_weight
+    total, square = rows.reduce(function)
+    mean = total / rows.total_weight
+    variance = (square / rows.total_weight - mean.square()).clamp(min=0.0)
+    return mean, (variance / rows.total_weight).sqrt()
 
 
 def mean_square_residual(rows: RowSource, population: Population, loss: Loss) -> Tensor:
