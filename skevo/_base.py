@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import sklearn
 import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from ._callbacks import (
     call_back,
     interruptible,
     print_generations,
+    resumable,
     watch_all,
 )
 from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
@@ -243,23 +245,32 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
                 for part in (target.T, sample_weight)
             ),
         )
-        tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
+        known_by = (self._known_by(earlier), X, target, sample_weight)
+        callbacks = getattr(self, "_skl_callbacks", [])
         # Several threads would show in the last bits of what each computes a part of.
-        with torch_threads(1), interruptible() as interrupted:
+        with (
+            torch_threads(1),
+            interruptible() as interrupted,
+            resumable(callbacks, self._seed, earlier, known_by) as saved,
+        ):
+            self._seed = saved.seed
+            tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
             watch = watch_all(
                 interrupted,
                 print_generations(stopping, self.verbose),
+                saved.watch,
                 call_back(context, told, self._fitted),
             )
             members = fit_members(
-                table, tasks, operators, loss, settings, stopping, self.block_size, watch, earlier,
-                effective_n_jobs(self.n_jobs),
+                table, tasks, operators, loss, settings, stopping.after(saved.spent),
+                self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs),
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
             if settings.solver == "exact" and len(members) > 1:
                 ensemble = ensemble.corrected(
                     table.inputs, table.target, table.weight, loss, members
                 )
+            saved.done = members[0].stop_reason != "interrupted"
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
         path, networks = path_of(members)
@@ -274,6 +285,18 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
     def _goes_on(self) -> bool:
         """Whether a fit is to go on from the one before."""
         return self.warm_start and getattr(self, "_members", None) is not None
+
+    def _known_by(self, earlier: Sequence[Evolution] | None) -> Any:
+        """Return what tells this fit from others, beside the rows."""
+        # On these the model does not depend.
+        parameters = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in ("n_jobs", "verbose", "warm_start")
+        }
+        before = [[record[:3] for record in member.history] for member in earlier or []]
+        versions = [package.__version__ for package in (torch, np, sklearn)]
+        return type(self).__name__, parameters, versions, self._encoding.levels, before
 
     def _earlier(self, n_outputs: int) -> list[Evolution] | None:
         """Return what a warm start goes on from; None if there is nothing."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import joblib
 from sklearn.exceptions import ConvergenceWarning
 
-from .core.course import Course, Growth, Stopping, Watch
+from ._checkpoint import open_checkpoint
+from .callbacks import Checkpoint
+from .core.course import Course, Evolution, Growth, Stopping, Watch
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -48,6 +53,7 @@ __all__ = [
     "call_back",
     "interruptible",
     "print_generations",
+    "resumable",
     "watch_all",
     "with_callbacks",
 ]
@@ -136,6 +142,73 @@ def interruptible() -> Iterator[Watch]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@dataclass
+class Saved:
+    """Where a fit starts, as saved when it was killed or as it is.
+
+    Attributes
+    ----------
+    seed : int
+        That the members' tasks are drawn with.
+    members : sequence of Evolution, or None
+        To go on from.
+    watch : callable
+        Saves where the fit has come to.
+    spent : float
+        Seconds that had passed when it was killed.
+    done : bool
+        Whether what was saved can be removed.
+    """
+
+    seed: int
+    members: Sequence[Evolution] | None
+    watch: Watch = lambda _: ""
+    spent: float = 0.0
+    done: bool = True
+
+
+@contextlib.contextmanager
+def resumable(
+    callbacks: Sequence[Any], seed: int, members: Sequence[Evolution] | None, known_by: Any
+) -> Iterator[Saved]:
+    """Go on from where the same fit was killed, if there is a `Checkpoint` among its callbacks.
+
+    Parameters
+    ----------
+    callbacks : sequence
+    seed : int
+    members : sequence of Evolution, or None
+        Where the fit starts if nothing was saved.
+    known_by : object
+        What tells the fit from others, of what can be pickled.
+    """
+    saved = Saved(seed, members)
+    checkpoint = next((one for one in callbacks if isinstance(one, Checkpoint)), None)
+    if checkpoint is None:
+        yield saved
+        return
+    with open_checkpoint(checkpoint.directory, joblib.hash(known_by, coerce_mmap=True)) as file:
+        state = file.load()
+        if state is not None:
+            saved.seed, saved.members = state
+            saved.spent = state[1][0].history[-1].seconds
+            if members is not None:
+                saved.spent -= members[0].history[-1].seconds
+        last = time.monotonic()
+
+        def watch(growth: Growth) -> str:
+            nonlocal last
+            if time.monotonic() - last >= checkpoint.interval:
+                file.save((saved.seed, growth.evolutions("killed")))
+                last = time.monotonic()
+            return ""
+
+        saved.watch = watch
+        yield saved
+        if saved.done:
+            file.remove()
 
 
 def call_back(

@@ -66,6 +66,12 @@ class Stopping:
     max_time: float | None = None
     n_averaged: int = 1
 
+    def after(self, seconds: float) -> Stopping:
+        """Return when to stop, some seconds later."""
+        if self.max_time is None:
+            return self
+        return replace(self, max_time=self.max_time - seconds)
+
     @property
     def training_share(self) -> float:
         """Share of the training loss in what a generation is judged by; see `_expected_loss`."""
