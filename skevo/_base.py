@@ -34,6 +34,7 @@ from ._callbacks import (
     watch_all,
 )
 from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
+from ._export import ExportMixin
 from ._formula import formula_text
 from ._path import Path, path_of
 from ._preprocessing import ScaledColumns, Scaling, fit_scaling
@@ -58,7 +59,7 @@ _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 _CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 
 
-class BaseEvolving(CallbackSupportMixin, BaseEstimator):
+class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
     """Constructor, fit and evaluation of both estimators."""
 
     _numeric_target: ClassVar[bool]
@@ -493,10 +494,14 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         output that says how they are combined.
         """
         check_is_fitted(self)
+        return self._formula(self._column_names())
+
+    def _column_names(self) -> list[str]:
+        """Return what the columns of the table are called."""
         names = getattr(self, "feature_names_in_", None)
         if names is None:
-            names = [f"x{column}" for column in range(self.n_features_in_)]
-        return self._formula(names)
+            return [f"x{column}" for column in range(self.n_features_in_)]
+        return [*names]
 
     def _network_in_units(self) -> Network:
         """Return the network whose outputs are what the formula calls them."""

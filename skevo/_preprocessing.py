@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from ._columns import Encoding
 from .core.statistics import weighted_quantiles
 
-__all__ = ["Scaling", "fit_scaling"]
+__all__ = ["KNEE", "Scaling", "fit_scaling"]
 
 # The median and the quartiles.
 _LEVELS = (0.25, 0.5, 0.75)
 # Interquartile range of a standard normal.
 _NORMAL_RANGE = 1.3489795
 # Values farther than so many spreads from the median are drawn in.
-_KNEE = 3.0
+KNEE = 3.0
 # Columns whose median is farther from zero, in spreads, are centred.
 _FAR = 10.0
 # Medians and spreads are those of at least so many rows, if there are as many.
@@ -122,11 +122,11 @@ class Scaling:
         np.divide(from_zero, self.spread[:, None], out=z)
         offset = self.offset[:, None]
         # Few values are far.
-        far = np.flatnonzero((z > offset + _KNEE) | (z < offset - _KNEE))
+        far = np.flatnonzero((z > offset + KNEE) | (z < offset - KNEE))
         if len(far):
             middle = self.offset[far // len(X)]
             distance = flat[far] - middle
-            drawn_in = np.sign(distance) * (_KNEE + np.log1p(np.abs(distance) - _KNEE))
+            drawn_in = np.sign(distance) * (KNEE + np.log1p(np.abs(distance) - KNEE))
             flat[far] = drawn_in + middle
         return z
 
@@ -164,6 +164,6 @@ def fit_scaling(
     spread = np.where(spread > 1e-12 * np.abs(center), spread, 1.0)
     low, high = X.min(axis=0), X.max(axis=0)
     two_valued = np.minimum(X - low, high - X).max(axis=0) == 0.0
-    spread = np.where(two_valued, np.maximum(spread, (high - low) / _KNEE), spread)
+    spread = np.where(two_valued, np.maximum(spread, (high - low) / KNEE), spread)
     offset = center / spread
     return Scaling(center, spread, np.where(np.abs(offset) <= _FAR, offset, 0.0))

@@ -1,0 +1,1 @@
+"""Fitted models as formulas and as programs of other languages."""
