@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,6 @@ from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
 from .core.losses import CrossEntropy, LogLoss, Loss
-from .export.expression import Expression
 
 __all__ = ["EvolvingClassifier"]
 
@@ -146,10 +144,6 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         output = self._output(X)
         codes = (output[:, 0] > 0).astype(int) if len(self.classes_) == 2 else output.argmax(axis=1)
         return self.classes_[codes]
-
-    def _finish(self, outputs: Sequence[Expression]) -> Sequence[Expression]:
-        """Return log-odds, which the outputs of the ensemble are."""
-        return outputs
 
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ._columns import Encoding
 from ._preprocessing import Scaling
 from .core.ensemble import Ensemble
-from .export.expression import Expression
-from .export.model import Model, express
+from .core.network import Network
+from .export.model import Model, Units, express, heads, inputs
+from .export.to_c import c_source
 from .export.to_numpy import numpy_source
 from .export.to_python import python_source
+from .export.to_sql import DIALECTS, sql_source
+from .export.to_torch import TorchModel
 
 __all__ = ["ExportMixin"]
+
+_LANGUAGES = {"python": python_source, "numpy": numpy_source, "c": c_source}
+
 
 class ExportMixin:
     """Formulas, programs and graphs of a fitted estimator."""
@@ -24,42 +33,236 @@ class ExportMixin:
     _encoding: Encoding
     _scaling: Scaling
     _ensemble: Ensemble
-    n_features_in_: int
 
-    @abstractmethod
-    def _finish(self, outputs: Sequence[Expression]) -> Sequence[Expression]:
-        """Return predictions, or log-odds, from the outputs of the ensemble."""
+    def to_source(self, language: str, *, dialect: str | None = None) -> str:
+        """Write the model as source that needs nothing of this package.
+
+        It computes in double precision what `predict` or ``predict_proba`` does: missing cells,
+        categories, scaling, members and class probabilities are folded in.
+
+        Parameters
+        ----------
+        language : {"python", "numpy", "c", "sql"}
+            - ``"python"``: a module with ``predict(row)``, for Python's standard library. A row is
+              a mapping from column names if the model was fitted to a frame, else a sequence. None
+              or NaN is a missing cell.
+            - ``"numpy"``: a module with ``predict(X)``, for NumPy. Columns are found by position.
+            - ``"c"``: C99 with ``double predict(const double *x)``, or ``void predict(const double
+              *x, double *y)`` for several targets. NAN is a missing cell; categories are passed as
+              the numbers that a comment lists.
+            - ``"sql"``: an expression over the columns of a table, or one per target or class,
+              named and separated by commas. NULL is a missing cell.
+
+            Of a classifier, Python and NumPy have ``predict_proba`` beside ``predict``; C has
+            ``void predict_proba(const double *x, double *proba)`` and ``int predict(const double
+            *x)``, the position of the class; SQL has the probabilities.
+        dialect : {"sqlite", "duckdb", "postgresql"}, default=None
+            Of SQL; required there. SQLite must have been built with its mathematical functions.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            If there is no such language or dialect, or an operator of the user's does what cannot
+            be exported.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skevo import EvolvingRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = EvolvingRegressor(n_members=1, n_generations=5, random_state=0).fit(X, y)
+        >>> module = {}
+        >>> exec(model.to_source("python"), module)
+        >>> abs(module["predict"](X[0]) - model.predict(X[:1])[0]) < 1e-9
+        True
+        """
+        if language == "sql":
+            if dialect not in DIALECTS:
+                raise ValueError(f"dialect must be one of {[*DIALECTS]}, got {dialect!r}.")
+            return sql_source(self._exported(), dialect)
+        if language not in _LANGUAGES:
+            raise ValueError(f"language must be one of {[*_LANGUAGES, 'sql']}, got {language!r}.")
+        if dialect is not None:
+            raise ValueError(f"dialect is of SQL, must be None for {language!r}, got {dialect!r}.")
+        return _LANGUAGES[language](self._exported())
+
+    def to_sympy(self, *, simplify: bool = False) -> Any:
+        """Return the model as SymPy expressions.
+
+        They are exact: with ``dtype="float64"``, evaluating them equals `predict` or
+        ``predict_proba`` up to rounding. Symbols are called as the columns are. A column that had
+        missing cells has a second symbol, ``missing(name)``, and a level of a category has
+        ``[name = level]``: they are 1 where it is so, else 0. Four members or more are averaged by
+        `skevo.export.to_sympy.Midmean`. To evaluate many rows, use `sympy.lambdify` with
+        ``cse=True``.
+
+        Parameters
+        ----------
+        simplify : bool, default=False
+            Whether SymPy is to simplify them, which takes long where there are many nodes.
+
+        Returns
+        -------
+        sympy.Expr, or list of sympy.Expr
+            A list for several targets, and for classes, whose probabilities they are.
+
+        Raises
+        ------
+        ImportError
+            If SymPy is not installed: ``pip install skevo[sympy]``.
+        ValueError
+            If an operator of the user's does what cannot be exported.
+        """
+        # SymPy is an optional dependency.
+        from .export.to_sympy import sympy_outputs
+
+        return sympy_outputs(self._exported(), simplify)
+
+    def to_latex(self, *, digits: int = 4, simplify: bool = False) -> str:
+        """Write the formula in LaTeX, for reading.
+
+        As `formula_` it leaves out that far values are drawn in, denominators near zero moved away
+        from it, and predictions clipped.
+
+        Parameters
+        ----------
+        digits : int, default=4
+            Numbers are rounded to so many.
+        simplify : bool, default=False
+            Whether SymPy is to simplify it, which takes long where there are many nodes.
+
+        Returns
+        -------
+        str
+            To stand in an equation. Where there are several outputs or members, an ``aligned``
+            environment with a line for each, and how they are combined.
+
+        Raises
+        ------
+        ImportError
+            If SymPy is not installed: ``pip install skevo[sympy]``.
+        """
+        # SymPy is an optional dependency.
+        from .export.to_latex import as_read, latex_source
+
+        model = self._exported()
+        limits: list[Any] = []
+        if self._ensemble.limits is not None:
+            limits = self._limits_in_units().T.tolist()
+        columns = inputs(self._encoding, self._scaling, draw_in=False)
+        lines = heads(self._network_in_units(), columns, as_read)
+        return latex_source(model, lines, self._output_names(), limits, digits, simplify)
+
+    def to_torch(self) -> TorchModel:
+        """Return the model as a torch module, with its constants and heads as parameters.
+
+        Returns
+        -------
+        TorchModel
+            In evaluation mode, where it computes what `predict` does or, of a classifier,
+            ``decision_function``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skevo import EvolvingRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = EvolvingRegressor(n_members=1, n_generations=5, random_state=0).fit(X, y)
+        >>> module = model.to_torch()
+        >>> output = module(module.read(X))
+        >>> bool(torch.allclose(output, torch.from_numpy(model.predict(X))))
+        True
+        """
+        check_is_fitted(self)
+        single = getattr(self, "_single_output", self._ensemble.n_outputs == 1)
+        parts = (self._encoding, self._scaling, self._ensemble)
+        return TorchModel(*parts, self._units(), single).eval()
+
+    def to_onnx(self, path: str | PathLike[str] | None = None) -> Any:
+        """Return the model as an ONNX graph of standard operators.
+
+        The input is ``X`` of shape (n_samples, n_features), in single precision. Where there are
+        categories, each column is an input of its own, of shape (n_samples, 1), called as the
+        column is: text or numbers, an empty text being a missing cell. Outputs are ``variable`` of
+        shape (n_samples, n_outputs) or, of a classifier, ``label`` and ``probabilities``. The graph
+        computes in the precision of the model, and equals it within the rounding of the input and
+        output.
+
+        Parameters
+        ----------
+        path : str or path-like, default=None
+            Where to write it, if anywhere.
+
+        Returns
+        -------
+        onnx.ModelProto
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed: ``pip install skevo[onnx]``.
+        ValueError
+            If an operator of the user's, or a column of levels, cannot be exported.
+
+        See Also
+        --------
+        skevo.export.register_onnx_converters : For pipelines.
+        """
+        # onnx is an optional dependency.
+        from .export.to_onnx import onnx_model
+
+        result = onnx_model(self._exported(), self._exported_dtype())
+        if path is not None:
+            with open(path, "wb") as file:
+                file.write(result.SerializeToString())
+        return result
+
+    # -- what the estimators tell ------------------------------------------------------------------
+
+    def _units(self) -> Units | None:
+        """Return how outputs of the ensemble become predictions; None where they are log-odds."""
+        return None
 
     @abstractmethod
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
 
+    @abstractmethod
+    def _column_names(self) -> list[str]:
+        """Return what the columns of the table are called."""
+
+    @abstractmethod
+    def _network_in_units(self) -> Network:
+        """Return the network whose outputs are what the formula calls them."""
+
+    @abstractmethod
+    def _limits_in_units(self) -> NDArray[np.float64]:
+        """Return what the correction is clipped to, of shape (2, n_outputs)."""
+
     def _exported(self) -> Model:
         """Return what a language has to write."""
         check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        encoding = self._encoding
-        classes = getattr(self, "classes_", None)
-        outputs = express(encoding, self._scaling, self._ensemble, self._finish)
-        if classes is None:
-            called = self._output_names()
-        else:
+        encoding, classes = self._encoding, getattr(self, "classes_", None)
+        called = self._output_names()
+        if classes is not None:
             called = [f"proba({label})" for label in classes]
         return Model(
-            columns=tuple(self._column_names()),
-            named=names is not None,
+            columns=tuple(map(str, self._column_names())),
+            named=hasattr(self, "feature_names_in_"),
             levels=encoding.levels,
             indicated=frozenset(encoding.missing.tolist()),
-            expressions=tuple(outputs),
+            expressions=tuple(express(encoding, self._scaling, self._ensemble, self._units())),
             outputs=tuple(called),
             classes=None if classes is None else tuple(classes.tolist()),
             single=getattr(self, "_single_output", False),
         )
 
-    def to_sympy(self, *, simplify: bool = False) -> Any:
-        from .export.to_sympy import sympy_outputs
-
-        return sympy_outputs(self._exported(), simplify)
-
-    def to_source(self, language: str) -> str:
-        return {"python": python_source, "numpy": numpy_source}[language](self._exported())
+    def _exported_dtype(self) -> np.dtype[Any]:
+        """Return the precision of the model."""
+        double = self._ensemble.network.weight.dtype == torch.float64
+        return np.dtype(np.float64 if double else np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from ._docstring import describe
 from .core.losses import Loss, SquaredError, TorchLoss
 from .core.network import Network
 from .core.statistics import widened_range
-from .export.expression import Expression, clip
+from .export.model import Units
 
 __all__ = ["EvolvingRegressor"]
 
@@ -134,14 +133,9 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         output += self._mean
         return output
 
-    def _finish(self, outputs: Sequence[Expression]) -> list[Expression]:
-        """Return predictions from the outputs of the ensemble, as `predict` does."""
-        return [
-            clip(output * scale + mean, low, high)
-            for output, scale, mean, low, high in zip(
-                outputs, self._scale, self._mean, *self._range, strict=True
-            )
-        ]
+    def _units(self) -> Units:
+        """Return how outputs of the ensemble become predictions."""
+        return Units(self._scale, self._mean, *self._range)
 
     def _network_in_units(self) -> Network:
         """Return the network with its outputs in the target's units."""

@@ -6,13 +6,13 @@ are the same are found when the expressions are listed as a program.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = ["Expression", "Program", "Step", "affine", "apply", "clip", "midmean", "number"]
 
-_FOLDED = {
+_FOLDED: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -85,9 +85,7 @@ def clip(expression: Expression, low: float, high: float) -> Expression:
     return apply("min", apply("max", expression, float(low)), float(high))
 
 
-def affine(
-    intercept: float, weights: Sequence[float], columns: Sequence[Expression]
-) -> Expression:
+def affine(intercept: float, weights: Sequence[float], columns: Sequence[Expression]) -> Expression:
     """Return a linear function; columns of weight 0 are left out."""
     heard = [(w, column) for w, column in zip(weights, columns, strict=True) if w != 0.0]
     if not heard:

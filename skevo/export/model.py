@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .._columns import Encoding, Levels
 from .._preprocessing import KNEE, Scaling
@@ -18,10 +20,22 @@ from ..core.topology import CONSTANT
 from .expression import Expression, Program, affine, apply, clip, midmean, number
 from .tracing import trace
 
-__all__ = ["Finish", "Model", "combined", "express", "heads"]
+__all__ = ["Model", "Units", "combined", "express", "heads", "inputs"]
 
-# Brings the outputs of an ensemble to the units of predictions.
-Finish = Callable[[Sequence[Expression]], Sequence[Expression]]
+
+@dataclass(frozen=True)
+class Units:
+    """How outputs become predictions: ``factor * output + shift``, clipped.
+
+    Attributes
+    ----------
+    factor, shift, low, high : ndarray of shape (n_outputs,)
+    """
+
+    factor: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Model:
 
 
 def express(
-    encoding: Encoding, scaling: Scaling, ensemble: Ensemble, finish: Finish
+    encoding: Encoding, scaling: Scaling, ensemble: Ensemble, units: Units | None
 ) -> list[Expression]:
     """Return the predictions, or log-odds, as expressions of cells.
 
@@ -73,20 +87,27 @@ def express(
     encoding : Encoding
     scaling : Scaling
     ensemble : Ensemble
-    finish : callable
+    units : Units or None
+        None for log-odds.
 
     Returns
     -------
     list of Expression
         One per output.
     """
-    lines = heads(ensemble.network, _inputs(encoding, scaling), trace)
-    return [*finish(combined(ensemble, lines))]
+    outputs = combined(ensemble, heads(ensemble.network, inputs(encoding, scaling), trace))
+    if units is None:
+        return outputs
+    numbers = [part.tolist() for part in (units.factor, units.shift, units.low, units.high)]
+    return [
+        clip(output * factor + shift, low, high)
+        for output, factor, shift, low, high in zip(outputs, *numbers, strict=True)
+    ]
 
 
 def heads(
     network: Network,
-    inputs: Sequence[Expression],
+    columns: Sequence[Expression],
     operate: Callable[[Operator, Expression, Expression], Expression],
 ) -> list[Expression]:
     """Return each output of a network.
@@ -94,14 +115,14 @@ def heads(
     Parameters
     ----------
     network : Network
-    inputs : sequence of Expression, of length n_inputs
+    columns : sequence of Expression, of length n_inputs
     operate : callable
         Returns an operator of two expressions.
     """
     topology = network.topology
     network = network.to("cpu", torch.float64)
     constants, factors = network.constants.tolist(), network.scale.reciprocal().tolist()
-    columns = [*inputs]
+    columns = [*columns]
     weight = network.weight.clone()
     for node, factor in enumerate(factors):
         left, right = (
@@ -128,27 +149,35 @@ def combined(ensemble: Ensemble, lines: Sequence[Expression]) -> list[Expression
         return outputs
     low, high = (limit[:, 0].tolist() for limit in ensemble.limits)
     return [
-        output + clip(rest, *limits)
-        for output, rest, *limits in zip(outputs, lines[n_average:], low, high, strict=True)
+        output + clip(rest, a, b)
+        for output, rest, a, b in zip(outputs, lines[n_average:], low, high, strict=True)
     ]
 
 
-def _inputs(encoding: Encoding, scaling: Scaling) -> list[Expression]:
-    """Return the columns that the network reads, scaled; see `Encoding` and `Scaling`."""
+def inputs(encoding: Encoding, scaling: Scaling, draw_in: bool = True) -> list[Expression]:
+    """Return the columns that the network reads, scaled; see `Encoding` and `Scaling`.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    scaling : Scaling
+    draw_in : bool, default=True
+        Whether far values are drawn in.
+    """
     fill = encoding.fill.tolist()
     cells = [
         *(Expression("cell", (), (int(c), fill[k])) for k, c in enumerate(encoding.numeric)),
         *(Expression("missing", (), int(column)) for column in encoding.missing),
         *(Expression("level", (), (int(column), int(code))) for column, code in encoding.shown),
     ]
-    numbers = (part.tolist() for part in (scaling.center, scaling.spread, scaling.offset))
-    inputs = []
+    numbers = [part.tolist() for part in (scaling.center, scaling.spread, scaling.offset)]
+    columns = []
     for place, (cell, center, spread, offset) in enumerate(zip(cells, *numbers, strict=True)):
         scaled = (cell - (center if offset == 0.0 else 0.0)) / spread
         # Columns of zeros and ones are scaled so that neither is far.
-        is_number = place < len(encoding.numeric)
-        inputs.append(_drawn_in(scaled, offset) if is_number else scaled)
-    return inputs
+        far = draw_in and place < len(encoding.numeric)
+        columns.append(_drawn_in(scaled, offset) if far else scaled)
+    return columns
 
 
 def _drawn_in(scaled: Expression, offset: float) -> Expression:

@@ -95,7 +95,9 @@ def c_source(model: Model) -> str:
         if model.single:
             lines = _function("double predict(const double *x)", [*body, f"return {outputs[0]};"])
         else:
-            lines = _function("void predict(const double *x, double *y)", body + _fill("y", outputs))
+            lines = _function(
+                "void predict(const double *x, double *y)", body + _fill("y", outputs)
+            )
     else:
         if len(outputs) == 1:
             (logit,) = outputs

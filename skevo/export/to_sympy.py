@@ -155,6 +155,4 @@ def _probabilities(logits: Sequence[Any]) -> list[Any]:
         (logit,) = logits
         return [1 / (1 + sympy.exp(logit)), 1 / (1 + sympy.exp(-logit))]
     # Differences of log-odds: an exponential that is infinite gives 0, as it should.
-    return [
-        1 / sympy.Add(*(sympy.exp(other - logit) for other in logits)) for logit in logits
-    ]
+    return [1 / sympy.Add(*(sympy.exp(other - logit) for other in logits)) for logit in logits]

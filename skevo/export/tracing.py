@@ -133,12 +133,11 @@ def _expression(value: Any) -> Expression:
     return number(value)
 
 
-def _clamp(
-    x: Expression, min: Expression | None = None, max: Expression | None = None
-) -> Expression:
-    if min is not None:
-        x = apply("max", x, min)
-    return x if max is None else apply("min", x, max)
+def _clamp(x: Expression, *bounds: Expression, **named: Expression) -> Expression:
+    given = {**dict(zip(("min", "max"), bounds, strict=False)), **named}
+    if "min" in given:
+        x = apply("max", x, given["min"])
+    return apply("min", x, given["max"]) if "max" in given else x
 
 
 def _copysign(x: Expression, sign: Expression) -> Expression:
