@@ -90,18 +90,23 @@ class ExportMixin:
             raise ValueError(f"dialect is of SQL, must be None for {language!r}, got {dialect!r}.")
         return _LANGUAGES[language](self._exported())
 
-    def to_sympy(self, *, simplify: bool = False) -> Any:
+    def to_sympy(self, *, exact: bool = True, simplify: bool = False) -> Any:
         """Return the model as SymPy expressions.
 
-        They are exact: with ``dtype="float64"``, evaluating them equals `predict` or
-        ``predict_proba`` up to rounding. Symbols are called as the columns are. A column that had
-        missing cells has a second symbol, ``missing(name)``, and a level of a category has
-        ``[name = level]``: they are 1 where it is so, else 0. Four members or more are averaged by
-        `skevo.export.to_sympy.Midmean`. To evaluate many rows, use `sympy.lambdify` with
-        ``cse=True``.
+        Symbols are called as the columns are. A column that had missing cells has a second symbol,
+        ``missing(name)``, and a level of a category has ``[name = level]``: they are 1 where it is
+        so, else 0. Four members or more are averaged by `skevo.export.to_sympy.Midmean`.
+
+        To evaluate them, use `sympy.lambdify` with ``cse=True`` or, at a point, ``xreplace``: other
+        ways have SymPy compare the operands of each maximum, which takes long.
 
         Parameters
         ----------
+        exact : bool, default=True
+            Whether to evaluate them equals `predict` or ``predict_proba``, up to rounding if the
+            model is in double precision. Otherwise they are as `formula_` shows them, with all
+            digits: far values are not drawn in, denominators near zero not moved away from it, and
+            predictions not clipped. That is shorter, and better to differentiate or simplify.
         simplify : bool, default=False
             Whether SymPy is to simplify them, which takes long where there are many nodes.
 
@@ -120,7 +125,7 @@ class ExportMixin:
         # SymPy is an optional dependency.
         from .export.to_sympy import sympy_outputs
 
-        return sympy_outputs(self._exported(), simplify)
+        return sympy_outputs(self._exported(exact), simplify)
 
     def to_latex(self, *, digits: int = 4, simplify: bool = False) -> str:
         """Write the formula in LaTeX, for reading.
@@ -147,14 +152,14 @@ class ExportMixin:
             If SymPy is not installed: ``pip install skevo[sympy]``.
         """
         # SymPy is an optional dependency.
-        from .export.to_latex import as_read, latex_source
+        from .export.to_latex import latex_source
 
-        model = self._exported()
+        model = self._exported(exact=False)
         limits: list[Any] = []
         if self._ensemble.limits is not None:
             limits = self._limits_in_units().T.tolist()
-        columns = inputs(self._encoding, self._scaling, draw_in=False)
-        lines = heads(self._network_in_units(), columns, as_read)
+        columns = inputs(self._encoding, self._scaling, exact=False)
+        lines = heads(self._network_in_units(), columns, exact=False)
         return latex_source(model, lines, self._output_names(), limits, digits, simplify)
 
     def to_torch(self) -> TorchModel:
@@ -244,8 +249,8 @@ class ExportMixin:
     def _limits_in_units(self) -> NDArray[np.float64]:
         """Return what the correction is clipped to, of shape (2, n_outputs)."""
 
-    def _exported(self) -> Model:
-        """Return what a language has to write."""
+    def _exported(self, exact: bool = True) -> Model:
+        """Return what a language has to write; see `skevo.export.model.express`."""
         check_is_fitted(self)
         encoding, classes = self._encoding, getattr(self, "classes_", None)
         called = self._output_names()
@@ -256,7 +261,9 @@ class ExportMixin:
             named=hasattr(self, "feature_names_in_"),
             levels=encoding.levels,
             indicated=frozenset(encoding.missing.tolist()),
-            expressions=tuple(express(encoding, self._scaling, self._ensemble, self._units())),
+            expressions=tuple(
+                express(encoding, self._scaling, self._ensemble, self._units(), exact)
+            ),
             outputs=tuple(called),
             classes=None if classes is None else tuple(classes.tolist()),
             single=getattr(self, "_single_output", False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,6 @@ from .._columns import Encoding, Levels
 from .._preprocessing import KNEE, Scaling
 from ..core.ensemble import Ensemble
 from ..core.network import Network
-from ..core.operators import Operator
 from ..core.topology import CONSTANT
 from .expression import Expression, Program, affine, apply, clip, midmean, number
 from .tracing import trace
@@ -78,7 +77,11 @@ class Model:
 
 
 def express(
-    encoding: Encoding, scaling: Scaling, ensemble: Ensemble, units: Units | None
+    encoding: Encoding,
+    scaling: Scaling,
+    ensemble: Ensemble,
+    units: Units | None,
+    exact: bool = True,
 ) -> list[Expression]:
     """Return the predictions, or log-odds, as expressions of cells.
 
@@ -89,18 +92,21 @@ def express(
     ensemble : Ensemble
     units : Units or None
         None for log-odds.
+    exact : bool, default=True
+        Whether far values are drawn in, denominators kept from zero, and predictions clipped.
 
     Returns
     -------
     list of Expression
         One per output.
     """
-    outputs = combined(ensemble, heads(ensemble.network, inputs(encoding, scaling), trace))
+    lines = heads(ensemble.network, inputs(encoding, scaling, exact), exact)
+    outputs = combined(ensemble, lines)
     if units is None:
         return outputs
     numbers = [part.tolist() for part in (units.factor, units.shift, units.low, units.high)]
     return [
-        clip(output * factor + shift, low, high)
+        clip(output * factor + shift, low, high) if exact else output * factor + shift
         for output, factor, shift, low, high in zip(outputs, *numbers, strict=True)
     ]
 
@@ -108,7 +114,7 @@ def express(
 def heads(
     network: Network,
     columns: Sequence[Expression],
-    operate: Callable[[Operator, Expression, Expression], Expression],
+    exact: bool = True,
 ) -> list[Expression]:
     """Return each output of a network.
 
@@ -116,8 +122,8 @@ def heads(
     ----------
     network : Network
     columns : sequence of Expression, of length n_inputs
-    operate : callable
-        Returns an operator of two expressions.
+    exact : bool, default=True
+        Whether denominators are kept from zero.
     """
     topology = network.topology
     network = network.to("cpu", torch.float64)
@@ -129,7 +135,11 @@ def heads(
             number(constants[node]) if operand == CONSTANT else columns[operand]
             for operand in (topology.left[node], topology.right[node])
         )
-        value = operate(network.operators[topology.operator[node]], left, right)
+        operator = network.operators[topology.operator[node]]
+        if not exact and operator.is_built_in and operator.name == "div":
+            value = apply("div", left, right)
+        else:
+            value = trace(operator, left, right)
         # Only the head reads a leaf: what it is multiplied by is left to the weight.
         if topology.leaves[node]:
             weight[:, topology.n_inputs + node] *= factor
@@ -154,14 +164,14 @@ def combined(ensemble: Ensemble, lines: Sequence[Expression]) -> list[Expression
     ]
 
 
-def inputs(encoding: Encoding, scaling: Scaling, draw_in: bool = True) -> list[Expression]:
+def inputs(encoding: Encoding, scaling: Scaling, exact: bool = True) -> list[Expression]:
     """Return the columns that the network reads, scaled; see `Encoding` and `Scaling`.
 
     Parameters
     ----------
     encoding : Encoding
     scaling : Scaling
-    draw_in : bool, default=True
+    exact : bool, default=True
         Whether far values are drawn in.
     """
     fill = encoding.fill.tolist()
@@ -175,7 +185,7 @@ def inputs(encoding: Encoding, scaling: Scaling, draw_in: bool = True) -> list[E
     for place, (cell, center, spread, offset) in enumerate(zip(cells, *numbers, strict=True)):
         scaled = (cell - (center if offset == 0.0 else 0.0)) / spread
         # Columns of zeros and ones are scaled so that neither is far.
-        far = draw_in and place < len(encoding.numeric)
+        far = exact and place < len(encoding.numeric)
         columns.append(_drawn_in(scaled, offset) if far else scaled)
     return columns
 

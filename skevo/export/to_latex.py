@@ -9,22 +9,13 @@ from typing import Any
 
 import sympy
 
-from ..core.operators import Operator
-from .expression import Expression, Program, apply
+from .expression import Expression, Program
 from .model import Model
 from .to_sympy import sympy_expressions
-from .tracing import trace
 
-__all__ = ["as_read", "latex_source"]
+__all__ = ["latex_source"]
 
 _SPECIAL = re.compile(r"([#$%&_{}])")
-
-
-def as_read(operator: Operator, left: Expression, right: Expression) -> Expression:
-    """Return an operator of two expressions; denominators near zero stay where they are."""
-    if operator.is_built_in and operator.name == "div":
-        return apply("div", left, right)
-    return trace(operator, left, right)
 
 
 def latex_source(
