@@ -15,7 +15,7 @@ from ._columns import Encoding
 from ._preprocessing import Scaling
 from .core.ensemble import Ensemble
 from .core.network import Network
-from .export.model import Model, Units, express, heads, inputs
+from .export.model import Model, Scale, Units, express, heads, inputs
 from .export.to_c import c_source
 from .export.to_numpy import numpy_source
 from .export.to_python import python_source
@@ -95,7 +95,8 @@ class ExportMixin:
 
         Symbols are called as the columns are. A column that had missing cells has a second symbol,
         ``missing(name)``, and a level of a category has ``[name = level]``: they are 1 where it is
-        so, else 0. Four members or more are averaged by `skevo.export.to_sympy.Midmean`.
+        so, else 0. Two functions are of `skevo.export.to_sympy`: ``Scaled``, which draws in far
+        values, and ``Midmean``, which averages four members or more.
 
         To evaluate them, use `sympy.lambdify` with ``cse=True`` or, at a point, ``xreplace``: other
         ways have SymPy compare the operands of each maximum, which takes long.
@@ -123,9 +124,9 @@ class ExportMixin:
             If an operator of the user's does what cannot be exported.
         """
         # SymPy is an optional dependency.
-        from .export.to_sympy import sympy_outputs
+        from .export.to_sympy import scaled, sympy_outputs
 
-        return sympy_outputs(self._exported(exact), simplify)
+        return sympy_outputs(self._exported(exact, scaled), simplify)
 
     def to_latex(self, *, digits: int = 4, simplify: bool = False) -> str:
         """Write the formula in LaTeX, for reading.
@@ -158,7 +159,7 @@ class ExportMixin:
         limits: list[Any] = []
         if self._ensemble.limits is not None:
             limits = self._limits_in_units().T.tolist()
-        columns = inputs(self._encoding, self._scaling, exact=False)
+        columns = inputs(self._encoding, self._scaling, None)
         lines = heads(self._network_in_units(), columns, exact=False)
         return latex_source(model, lines, self._output_names(), limits, digits, simplify)
 
@@ -249,7 +250,7 @@ class ExportMixin:
     def _limits_in_units(self) -> NDArray[np.float64]:
         """Return what the correction is clipped to, of shape (2, n_outputs)."""
 
-    def _exported(self, exact: bool = True) -> Model:
+    def _exported(self, exact: bool = True, scale: Scale | None = None) -> Model:
         """Return what a language has to write; see `skevo.export.model.express`."""
         check_is_fitted(self)
         encoding, classes = self._encoding, getattr(self, "classes_", None)
@@ -262,7 +263,7 @@ class ExportMixin:
             levels=encoding.levels,
             indicated=frozenset(encoding.missing.tolist()),
             expressions=tuple(
-                express(encoding, self._scaling, self._ensemble, self._units(), exact)
+                express(encoding, self._scaling, self._ensemble, self._units(), exact, scale)
             ),
             outputs=tuple(called),
             classes=None if classes is None else tuple(classes.tolist()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,9 @@ from ..core.topology import CONSTANT
 from .expression import Expression, Program, affine, apply, clip, midmean, number
 from .tracing import trace
 
-__all__ = ["Model", "Units", "combined", "express", "heads", "inputs"]
+__all__ = ["Model", "Units", "combined", "express", "heads", "inputs", "scaled"]
+
+Scale = Callable[[Expression, float, float, float], Expression]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def express(
     ensemble: Ensemble,
     units: Units | None,
     exact: bool = True,
+    scale: Scale | None = None,
 ) -> list[Expression]:
     """Return the predictions, or log-odds, as expressions of cells.
 
@@ -94,13 +97,16 @@ def express(
         None for log-odds.
     exact : bool, default=True
         Whether far values are drawn in, denominators kept from zero, and predictions clipped.
+    scale : callable, default=None
+        Scales a cell of numbers, given shift, spread and offset; `scaled` if None.
 
     Returns
     -------
     list of Expression
         One per output.
     """
-    lines = heads(ensemble.network, inputs(encoding, scaling, exact), exact)
+    columns = inputs(encoding, scaling, (scale or scaled) if exact else None)
+    lines = heads(ensemble.network, columns, exact)
     outputs = combined(ensemble, lines)
     if units is None:
         return outputs
@@ -164,15 +170,15 @@ def combined(ensemble: Ensemble, lines: Sequence[Expression]) -> list[Expression
     ]
 
 
-def inputs(encoding: Encoding, scaling: Scaling, exact: bool = True) -> list[Expression]:
+def inputs(encoding: Encoding, scaling: Scaling, scale: Scale | None) -> list[Expression]:
     """Return the columns that the network reads, scaled; see `Encoding` and `Scaling`.
 
     Parameters
     ----------
     encoding : Encoding
     scaling : Scaling
-    exact : bool, default=True
-        Whether far values are drawn in.
+    scale : callable or None
+        See `express`; far values are not drawn in if None.
     """
     fill = encoding.fill.tolist()
     cells = [
@@ -180,20 +186,23 @@ def inputs(encoding: Encoding, scaling: Scaling, exact: bool = True) -> list[Exp
         *(Expression("missing", (), int(column)) for column in encoding.missing),
         *(Expression("level", (), (int(column), int(code))) for column, code in encoding.shown),
     ]
-    numbers = [part.tolist() for part in (scaling.center, scaling.spread, scaling.offset)]
+    shift = np.where(scaling.offset == 0.0, scaling.center, 0.0)
+    numbers = [part.tolist() for part in (shift, scaling.spread, scaling.offset)]
     columns = []
-    for place, (cell, center, spread, offset) in enumerate(zip(cells, *numbers, strict=True)):
-        scaled = (cell - (center if offset == 0.0 else 0.0)) / spread
+    for place, (cell, *numbers_of) in enumerate(zip(cells, *numbers, strict=True)):
         # Columns of zeros and ones are scaled so that neither is far.
-        far = exact and place < len(encoding.numeric)
-        columns.append(_drawn_in(scaled, offset) if far else scaled)
+        if scale is not None and place < len(encoding.numeric):
+            columns.append(scale(cell, *numbers_of))
+        else:
+            columns.append((cell - numbers_of[0]) / numbers_of[1])
     return columns
 
 
-def _drawn_in(scaled: Expression, offset: float) -> Expression:
-    """Return a scaled number with far values drawn in, by terms that are 0 where it is not far."""
-    distance = scaled - offset
+def scaled(cell: Expression, shift: float, spread: float, offset: float) -> Expression:
+    """Return a scaled cell; far values are drawn in by terms that are 0 where it is not far."""
+    value = (cell - shift) / spread
+    distance = value - offset
     above, below = (
         apply("log", apply("max", far, KNEE) - (KNEE - 1.0)) for far in (distance, -distance)
     )
-    return clip(scaled, offset - KNEE, offset + KNEE) + above - below
+    return clip(value, offset - KNEE, offset + KNEE) + above - below

@@ -72,22 +72,19 @@ def register() -> None:
 def _regressor_shapes(operator: Any) -> None:
     """Say what a regressor puts out."""
     n_outputs = operator.raw_operator._ensemble.n_outputs
-    operator.outputs[0].set_type(_numbers(operator, n_outputs))
+    first = operator.inputs[0]
+    kind = DoubleTensorType if isinstance(first.type, DoubleTensorType) else FloatTensorType
+    operator.outputs[0].set_type(kind([first.get_first_dimension(), n_outputs]))
 
 
 def _classifier_shapes(operator: Any) -> None:
     """Say what a classifier puts out."""
     classes = operator.raw_operator.classes_
     kind = StringTensorType if classes.dtype.kind in "OSU" else Int64TensorType
-    operator.outputs[0].set_type(kind([operator.inputs[0].get_first_dimension()]))
-    operator.outputs[1].set_type(_numbers(operator, len(classes)))
-
-
-def _numbers(operator: Any, width: int) -> Any:
-    """Return the type of numbers that are put out: double where the input is."""
-    first = operator.inputs[0]
-    kind = DoubleTensorType if isinstance(first.type, DoubleTensorType) else FloatTensorType
-    return kind([first.get_first_dimension(), width])
+    n_rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].set_type(kind([n_rows]))
+    # What makes maps of them takes single precision alone.
+    operator.outputs[1].set_type(FloatTensorType([n_rows, len(classes)]))
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:

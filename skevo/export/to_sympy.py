@@ -7,13 +7,57 @@ from typing import Any
 
 import sympy
 
-from .expression import Program, Step
+from .._preprocessing import KNEE
+from .expression import Expression, Program, Step
 from .model import Model
 
-__all__ = ["Midmean", "sympy_expressions", "sympy_outputs"]
+__all__ = ["Midmean", "Scaled", "scaled", "sympy_expressions", "sympy_outputs"]
 
 # A decimal more than a double has, so that sums of numbers round as doubles do, or better.
 _DIGITS = 18
+
+
+class Scaled(sympy.Function):
+    """A cell, scaled with shift, spread and offset; see `skevo._preprocessing.Scaling`.
+
+    As a function of its own it is not taken apart: a product with the reciprocal, and sums in
+    another order, round otherwise, which shows where a quotient jumps.
+    """
+
+    @classmethod
+    def eval(cls, cell: Any, shift: Any, spread: Any, offset: Any) -> Any:
+        """Return the value of a number."""
+        if not cell.is_number:
+            return None
+        value = (cell - shift) / spread
+        distance = value - offset
+        if abs(distance) <= KNEE:
+            return value
+        size = KNEE + sympy.log(abs(distance) - (KNEE - 1.0))
+        return offset + (size if distance > 0 else -size)
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        """Return the slope."""
+        cell, shift, spread, offset = self.args
+        distance = (cell - shift) / spread - offset
+        return 1 / (_max(KNEE, _max(distance, -distance)) - (KNEE - 1.0)) / spread
+
+    def _numpycode(self, printer: Any) -> str:
+        name = printer._module_format
+        return self._code(printer, *map(name, ("numpy.minimum", "numpy.maximum", "numpy.log")))
+
+    def _pythoncode(self, printer: Any) -> str:
+        return self._code(printer, "min", "max", printer._module_format("math.log"))
+
+    def _code(self, printer: Any, low: str, high: str, log: str) -> str:
+        cell, shift, spread, offset = (f"({printer._print(arg)})" for arg in self.args)
+        value = f"({cell} - {shift}) / {spread}"
+        near = f"{low}({high}({value}, {offset} - {KNEE}), {offset} + {KNEE})"
+        above, below = (
+            f"{log}({high}({far}, {KNEE}) - {KNEE - 1.0})"
+            for far in (f"{value} - {offset}", f"{offset} - {value}")
+        )
+        return f"({near} + {above} - {below})"
 
 
 class Midmean(sympy.Function):
@@ -85,6 +129,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def scaled(cell: Expression, *numbers: float) -> Expression:
+    """Return a scaled cell, as one function."""
+    return Expression("scaled", (cell,), numbers)
+
+
 def sympy_expressions(program: Program, model: Model) -> list[Any]:
     """Return the outputs of a program, with symbols that are called as the columns are.
 
@@ -119,6 +168,8 @@ def _value(step: Step, args: Sequence[Any], model: Model) -> Any:
         case "level":
             column, code = step.value
             return sympy.Symbol(f"[{model.columns[column]} = {model.levels[column][code]}]")
+        case "scaled":
+            return Scaled(*args, *(sympy.Float(number, _DIGITS) for number in step.value))
         case "affine":
             intercept, weights = step.value
             terms = (sympy.Float(w, _DIGITS) * a for w, a in zip(weights, args, strict=True))
