@@ -77,7 +77,7 @@ class ExportMixin:
         >>> model = EvolvingRegressor(n_members=1, n_generations=5, random_state=0).fit(X, y)
         >>> module = {}
         >>> exec(model.to_source("python"), module)
-        >>> abs(module["predict"](X[0]) - model.predict(X[:1])[0]) < 1e-9
+        >>> bool(abs(module["predict"](X[0]) - model.predict(X[:1])[0]) < 1e-9)
         True
         """
         if language == "sql":
@@ -169,8 +169,8 @@ class ExportMixin:
         Returns
         -------
         TorchModel
-            In evaluation mode, where it computes what `predict` does or, of a classifier,
-            ``decision_function``.
+            On the CPU, in evaluation mode, where it computes what `predict` does or, of a
+            classifier, ``decision_function``.
 
         Examples
         --------
@@ -186,7 +186,7 @@ class ExportMixin:
         """
         check_is_fitted(self)
         single = getattr(self, "_single_output", self._ensemble.n_outputs == 1)
-        parts = (self._encoding, self._scaling, self._ensemble)
+        parts = (self._encoding, self._scaling, self._ensemble.to("cpu"))
         return TorchModel(*parts, self._units(), single).eval()
 
     def to_onnx(self, path: str | PathLike[str] | None = None) -> Any:

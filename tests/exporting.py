@@ -36,7 +36,9 @@ def fitted(case):
     few = slice(250)
     terciles = np.digitize(target, np.quantile(target, [1 / 3, 2 / 3]))
     if case == "regressor":
-        model = EvolvingRegressor(n_members=8, **{**options, "n_generations": 3}).fit(table[few], target[few])
+        model = EvolvingRegressor(n_members=8, **{**options, "n_generations": 3}).fit(
+            table[few], target[few]
+        )
     elif case == "regressor of one network":
         table = table[["a", "b", "c", "d", "e"]].to_numpy()
         model = EvolvingRegressor(n_members=1, **options).fit(table[few], target[few])

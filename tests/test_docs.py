@@ -1,6 +1,7 @@
 """The Python blocks of README and documentation run as they stand."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()
 ]
+OPTIONAL = ("sympy", "onnxruntime", "skl2onnx")
+MISSING = [name for name in OPTIONAL if find_spec(name) is None]
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -32,6 +35,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         for block in blocks:
             if "set_callbacks" in block[1] and not HAS_CALLBACKS:
                 continue
+            if any(re.search(rf"^(import|from) {name}\b", block[1], re.M) for name in MISSING):
+                # What is left of the page may need what this block defines.
+                break
             # As many lines as stand before the block, so that tracebacks name the page's lines.
             above = "\n" * text.count("\n", 0, block.start(1))
             exec(compile(above + block[1], str(page), "exec"), namespace)

@@ -143,4 +143,5 @@ class TorchModel(nn.Module):
 
     def _keep(self, **buffers: Any) -> None:
         for name, value in buffers.items():
-            self.register_buffer(name, torch.as_tensor(value).clone())
+            is_tensor = isinstance(value, Tensor)
+            self.register_buffer(name, value.clone() if is_tensor else torch.tensor(value))
