@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import sklearn
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
+    check_consistent_length,
     check_is_fitted,
     check_X_y,
     validate_data,
@@ -43,7 +44,7 @@ from .core.grower import Settings
 from .core.losses import Loss
 from .core.members import Table, fit_members, plan_members
 from .core.network import Network
-from .core.operators import DEFAULT_OPERATORS, get_operators
+from .core.operators import DEFAULT_OPERATORS, Operator, get_operators
 from .core.threads import torch_threads
 
 __all__ = ["BaseEvolving"]
@@ -56,6 +57,22 @@ _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
 # What is asked of rows; cells may be missing.
 _CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
+
+
+class Rows(NamedTuple):
+    """Rows to fit to, or to be judged by.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        With codes for levels, and NaN for missing cells.
+    target : ndarray of shape (n_samples, n_outputs)
+    weight : ndarray of shape (n_samples,)
+    """
+
+    X: NDArray[np.floating]
+    target: NDArray[np.float64]
+    weight: NDArray[np.float64]
 
 
 class BaseEvolving(CallbackSupportMixin, BaseEstimator):
@@ -95,6 +112,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         "device": [str],
         "n_jobs": [Integral, None],
         "warm_start": ["boolean"],
+        "init": [HasMethods(["fit", "predict"]), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -123,6 +141,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         dtype: str = "auto",
         n_jobs: int | None = None,
         warm_start: bool = False,
+        init: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -147,12 +166,13 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.warm_start = warm_start
+        self.init = init
         self.random_state = random_state
         self.verbose = verbose
 
     # -- fitting -------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, given: tuple[Any, Any, Any]) -> Self:
         """Fit to rows, with callbacks told of it."""
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
@@ -160,7 +180,8 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         context.call_on_fit_task_begin(**told)
         rows, y, weight = self._validate(X, y, sample_weight)
         target, loss = self._prepare(y, weight)
-        self.__dict__.update(self._grow(rows, target, weight, loss, context, told))
+        train = Rows(rows, target, weight)
+        self.__dict__.update(self._grow(train, self._given(*given), loss, context, told))
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
@@ -169,6 +190,10 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         self, y: NDArray[Any], sample_weight: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], Loss]:
         """Return targets of shape (n_samples, n_outputs), and their loss."""
+
+    @abstractmethod
+    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Return targets, as `_prepare` does, of rows of their own."""
 
     def _validate(
         self, X: Any, y: Any, sample_weight: Any
@@ -185,6 +210,8 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         }
         if self._goes_on:
             levels = self._encoding.levels
+        elif self.init is not None:
+            levels = self._start()._encoding.levels
         else:
             levels = find_levels(X, categorical_columns(X, self.categorical_features))
         if levels:
@@ -200,27 +227,71 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             raise ValueError("sample_weight must have at least one positive value.")
         if not rows.all():
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
-        if not self._goes_on:
+        if self.init is not None and not self._goes_on:
+            start = self._start()
+            if self.n_features_in_ != start.n_features_in_:
+                raise ValueError(
+                    f"init must be fitted to the same columns, {self.n_features_in_}, got "
+                    f"{start.n_features_in_}."
+                )
+            self._encoding, self._scaling = start._encoding, start._scaling
+        elif not self._goes_on:
             self._encoding = fit_encoding(X, sample_weight, levels)
             self._scaling = fit_scaling(X, sample_weight, self._encoding)
         return X, y, sample_weight
 
+    def _start(self) -> BaseEvolving:
+        """Return the fitted estimator whose networks the members start from."""
+        check_is_fitted(self.init)
+        if not isinstance(self.init, BaseEvolving):
+            raise ValueError(
+                "init must be a fitted EvolvingRegressor or EvolvingClassifier, got "
+                f"{type(self.init).__name__}."
+            )
+        return self.init
+
+    def _given(self, X: Any, y: Any, sample_weight: Any) -> Rows | None:
+        """Check the validation rows that are given, if there are any."""
+        if X is None and y is None:
+            if sample_weight is not None:
+                raise ValueError("sample_weight_val requires X_val and y_val.")
+            return None
+        if X is None or y is None:
+            raise ValueError("X_val and y_val must be given together.")
+        X = self._read(X)
+        y = check_array(
+            y,
+            ensure_2d=False,
+            dtype=np.float64 if self._numeric_target else None,
+            input_name="y_val",
+        )
+        check_consistent_length(X, y)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        rows = weight > 0
+        if not rows.any():
+            raise ValueError("sample_weight_val must have at least one positive value.")
+        return Rows(X[rows], self._targets(y[rows]), weight[rows])
+
+    def _table(self, rows: Rows, dtype: torch.dtype) -> Table:
+        """Return rows as the engine reads them."""
+        return Table(
+            ScaledColumns(rows.X, self._encoding, self._scaling, self.device_, dtype),
+            *(
+                torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
+                for part in (rows.target.T, rows.weight)
+            ),
+        )
+
     def _grow(
-        self,
-        X: NDArray[np.floating],
-        target: NDArray[np.float64],
-        sample_weight: NDArray[np.float64],
-        loss: Loss,
-        context: Any,
-        told: dict[str, Any],
+        self, train: Rows, given: Rows | None, loss: Loss, context: Any, told: dict[str, Any]
     ) -> dict[str, Any]:
         """Grow the members.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
-        target : ndarray of shape (n_samples, n_outputs)
-        sample_weight : ndarray of shape (n_samples,)
+        train : Rows
+        given : Rows, or None
+            To judge all members by.
         loss : Loss
         context, told
             See `call_back`.
@@ -231,21 +302,16 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             The fitted attributes.
         """
         self.device_ = self._device()
-        earlier = self._earlier(target.shape[1])
-        if earlier is None:
-            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
+        earlier = self._earlier(train.target.shape[1], operators)
+        if not self._goes_on:
+            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = self._settings()
-        stopping = self._stopping(settings, len(X))
-        dtype = self._torch_dtype(len(X))
-        table = Table(
-            ScaledColumns(X, self._encoding, self._scaling, self.device_, dtype),
-            *(
-                torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
-                for part in (target.T, sample_weight)
-            ),
-        )
-        known_by = (self._known_by(earlier), X, target, sample_weight)
+        stopping = self._stopping(settings, len(train.X))
+        dtype = self._torch_dtype(len(train.X))
+        table = self._table(train, dtype)
+        validation = None if given is None else self._table(given, dtype)
+        known_by = (self._known_by(earlier), train, given)
         callbacks = getattr(self, "_skl_callbacks", [])
         # Several threads would show in the last bits of what each computes a part of.
         with (
@@ -254,7 +320,10 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             resumable(callbacks, self._seed, earlier, known_by) as saved,
         ):
             self._seed = saved.seed
-            tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
+            tasks = plan_members(
+                table.weight, self.n_members, self.validation_fraction, self._seed,
+                None if given is None else len(given.X),
+            )  # fmt: skip
             watch = watch_all(
                 interrupted,
                 print_generations(stopping, self.verbose),
@@ -263,7 +332,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             )
             members = fit_members(
                 table, tasks, operators, loss, settings, stopping.after(saved.spent),
-                self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs),
+                self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs), validation,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
             if settings.solver == "exact" and len(members) > 1:
@@ -288,20 +357,25 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
 
     def _known_by(self, earlier: Sequence[Evolution] | None) -> Any:
         """Return what tells this fit from others, beside the rows."""
-        # On these the model does not depend.
+        # On these the model does not depend, or only through ``earlier``.
         parameters = {
             name: value
             for name, value in self.get_params(deep=False).items()
-            if name not in ("n_jobs", "verbose", "warm_start")
+            if name not in ("n_jobs", "verbose", "warm_start", "init")
         }
-        before = [[record[:3] for record in member.history] for member in earlier or []]
+        before = [
+            (member.network.weight.numpy(force=True), [record[:3] for record in member.history])
+            for member in earlier or []
+        ]
         versions = [package.__version__ for package in (torch, np, sklearn)]
         return type(self).__name__, parameters, versions, self._encoding.levels, before
 
-    def _earlier(self, n_outputs: int) -> list[Evolution] | None:
-        """Return what a warm start goes on from; None if there is nothing."""
+    def _earlier(
+        self, n_outputs: int, operators: tuple[Operator, ...]
+    ) -> Sequence[Evolution] | None:
+        """Return what the members go on from; None if there is nothing."""
         if not self._goes_on:
-            return None
+            return None if self.init is None else self._start_members(operators)
         members = self._members
         assert members is not None
         before = (self._encoding.n_features, self._ensemble.n_outputs, len(members))
@@ -317,6 +391,13 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
                 f"warm start, got {self.n_generations}."
             )
         return members
+
+    def _start_members(self, operators: tuple[Operator, ...]) -> list[Evolution]:
+        """Return the networks of the estimator to start from, as members that did not evolve."""
+        networks = self._start()._path[-1]
+        if networks[0].operators != operators:
+            raise ValueError("init must have been fitted with the same operators.")
+        return [Evolution.of(networks[member % len(networks)]) for member in range(self.n_members)]
 
     def _device(self) -> torch.device:
         """Return the device to compute on."""
@@ -454,13 +535,9 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             The interquartile mean of the members, corrected.
         """
         check_is_fitted(self)
-        encoding = self._encoding
-        if encoding.levels and not issparse(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            X = check_array(read_codes(X, encoding.levels), estimator=self, **_CHECKS)
-        else:
-            X = validate_data(self, X, reset=False, **_CHECKS)
+        X = self._read(X)
         size = self._ensemble.network.predictor.block_size(len(X))
+        encoding = self._encoding
         memory = np.empty(size * len(encoding))
 
         def read(rows: slice) -> torch.Tensor:
@@ -470,6 +547,16 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         with torch.no_grad():
             output = self._ensemble.output(read, len(X), size)
         return output.T.double().numpy(force=True)
+
+    def _read(self, X: Any) -> NDArray[np.floating]:
+        """Check new rows, and return them with codes for levels."""
+        if self._encoding.levels and not issparse(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            X = check_array(read_codes(X, self._encoding.levels), estimator=self, **_CHECKS)
+        else:
+            X = validate_data(self, X, reset=False, **_CHECKS)
+        rows: NDArray[np.floating] = X
+        return rows
 
     def __sklearn_tags__(self) -> Any:
         """Return what is accepted: cells may be missing, columns may be categories."""

@@ -56,7 +56,13 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> EvolvingClassifier:
         """Grow the networks.
 
@@ -69,6 +75,13 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         sample_weight : array-like of shape (n_samples,), default=None
             A weight of 0 is as good as the row's removal, and a weight of k as k copies of it; but
             where rows are held out, copies may fall into different folds.
+        X_val : array-like of shape (n_val_samples, n_features), default=None
+            Validation rows. All members are judged by them instead of by folds that they hold out,
+            and train on all of ``X``.
+        y_val : array-like of shape (n_val_samples,) or (n_val_samples, n_outputs), default=None
+            What ``y`` is of ``X``, of ``X_val``.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Weights of the validation rows.
 
         Returns
         -------
@@ -80,7 +93,7 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         ValueError
             If the rows or a parameter are not what is required, or there is one class only.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
     def _prepare(
         self, y: NDArray[Any], sample_weight: NDArray[np.float64]
@@ -88,15 +101,23 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         """Return the second class's or every class's indicator, and the log-loss."""
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        n_classes = len(self.classes_)
-        if n_classes < 2:
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
             raise ValueError(
                 f"y must have at least 2 classes, got one class only: {self.classes_[0]!r}."
             )
-        if n_classes == 2:
-            return codes[:, None].astype(np.float64), LogLoss()
-        return np.eye(n_classes)[codes], CrossEntropy()
+        return self._targets(y), LogLoss() if len(self.classes_) == 2 else CrossEntropy()
+
+    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the second class's or every class's indicator."""
+        y, classes = column_or_1d(y), self.classes_
+        unknown = np.setdiff1d(y, classes)
+        if len(unknown):
+            raise ValueError(f"y has labels that are not among the classes: {unknown.tolist()}.")
+        codes = np.searchsorted(classes, y)
+        return (
+            codes[:, None].astype(np.float64) if len(classes) == 2 else np.eye(len(classes))[codes]
+        )
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds of rows.

@@ -80,6 +80,10 @@ _DOCSTRING = """{summary}
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.
+    init : fitted EvolvingRegressor or EvolvingClassifier, default=None
+        Start from its networks instead of from linear models: the members take over their nodes,
+        and how columns are encoded and scaled. For another target of the same columns this takes
+        fewer generations, if the two have something in common.
     random_state : int, RandomState instance or None, default=None
         Seeds folds and proposals.
     verbose : int, default=0

@@ -57,7 +57,13 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> EvolvingRegressor:
         """Grow the networks.
 
@@ -70,6 +76,13 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         sample_weight : array-like of shape (n_samples,), default=None
             A weight of 0 is as good as the row's removal, and a weight of k as k copies of it; but
             where rows are held out, copies may fall into different folds.
+        X_val : array-like of shape (n_val_samples, n_features), default=None
+            Validation rows. All members are judged by them instead of by folds that they hold out,
+            and train on all of ``X``.
+        y_val : array-like of shape (n_val_samples,) or (n_val_samples, n_outputs), default=None
+            What ``y`` is of ``X``, of ``X_val``.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Weights of the validation rows.
 
         Returns
         -------
@@ -81,7 +94,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         ValueError
             If the rows or a parameter are not what is required.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict the targets of rows.
@@ -104,7 +117,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     ) -> tuple[NDArray[np.float64], Loss]:
         """Return standardised targets, and their loss."""
         self._single_output = y.ndim == 1
-        target = y.reshape(len(y), -1).astype(np.float64)
+        target = _columns(y)
         mean = np.average(target, axis=0, weights=sample_weight)
         deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
         scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
@@ -112,6 +125,14 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         self._range = low[:, 0].numpy(), high[:, 0].numpy()
         self._mean, self._scale = mean, scale
         return (target - mean) / scale, self._torch_loss(mean, scale, self._torch_dtype(len(y)))
+
+    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Return standardised targets."""
+        if y.ndim != (1 if self._single_output else 2) or _columns(y).shape[1] != len(self._mean):
+            raise ValueError(
+                f"y_val must have the outputs of y, {len(self._mean)}, got shape {y.shape}."
+            )
+        return (_columns(y) - self._mean) / self._scale
 
     def _torch_loss(
         self, mean: NDArray[np.float64], scale: NDArray[np.float64], dtype: torch.dtype
@@ -153,3 +174,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
         return ["y"] if self._single_output else [f"y{k}" for k in range(len(self._range[0]))]
+
+
+def _columns(y: NDArray[Any]) -> NDArray[np.float64]:
+    """Return targets with a column for each output."""
+    return y.reshape(len(y), -1).astype(np.float64)
