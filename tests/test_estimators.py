@@ -177,7 +177,7 @@ def test_history_tells_the_course(estimator, data):
     model = estimator(**FAST).fit(X, y)
     history = model.history_
     assert set(history) == {
-        "member", "generation", "loss", "validation_loss", "n_nodes", "seconds",
+        "member", "generation", "loss", "validation_loss", "n_nodes", "seconds", "standard_error",
     }  # fmt: skip
     assert set(history["member"]) == {0, 1}
     assert model.n_iter_ == history["generation"].max() == 6
