@@ -193,6 +193,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         sample_weight = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
+        sample_weight = self._weights(y, sample_weight)
         rows = sample_weight > 0
         if not rows.any():
             raise ValueError("sample_weight must have at least one positive value.")
@@ -202,6 +203,10 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             self._encoding = fit_encoding(X, sample_weight, levels)
             self._scaling = fit_scaling(X, sample_weight, self._encoding)
         return X, y, sample_weight
+
+    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what rows weigh, given what the user says of each."""
+        return sample_weight
 
     def _grow(
         self,
