@@ -116,15 +116,14 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             return sample_weight
         y = column_or_1d(y)
         # A class of which no row weighs anything is as good as absent.
-        classes, codes = np.unique(y[sample_weight > 0], return_inverse=True)
-        of_classes = np.zeros(len(y))
-        of_classes[sample_weight > 0] = compute_class_weight(
-            self.class_weight,
-            classes=classes,
-            y=y[sample_weight > 0],
-            sample_weight=sample_weight[sample_weight > 0],
-        )[codes]
-        return sample_weight * of_classes
+        present = sample_weight > 0
+        classes, codes = np.unique(y[present], return_inverse=True)
+        weight, known = np.zeros(len(y)), {"y": y[present], "sample_weight": sample_weight[present]}
+        of_classes = compute_class_weight(self.class_weight, classes=classes, **known)
+        if (of_classes < 0).any():
+            raise ValueError(f"class_weight must not be negative, got {self.class_weight}.")
+        weight[present] = sample_weight[present] * of_classes[codes]
+        return weight
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds of rows.
