@@ -222,6 +222,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         sample_weight = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
+        sample_weight = self._weights(y, sample_weight)
         rows = sample_weight > 0
         if not rows.any():
             raise ValueError("sample_weight must have at least one positive value.")
@@ -267,6 +268,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         )
         check_consistent_length(X, y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = self._weights(y, weight)
         rows = weight > 0
         if not rows.any():
             raise ValueError("sample_weight_val must have at least one positive value.")
@@ -281,6 +283,10 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
                 for part in (rows.target.T, rows.weight)
             ),
         )
+
+    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what rows weigh, given what the user says of each."""
+        return sample_weight
 
     def _grow(
         self, train: Rows, given: Rows | None, loss: Loss, context: Any, told: dict[str, Any]

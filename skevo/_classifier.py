@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
@@ -15,6 +16,7 @@ from sklearn.utils.validation import column_or_1d
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
+from ._signature import adds_to
 from .core.losses import CrossEntropy, LogLoss, Loss
 
 __all__ = ["EvolvingClassifier"]
@@ -27,6 +29,10 @@ __all__ = ["EvolvingClassifier"]
     loss="""
     loss : "auto" or "log_loss", default="auto"
         ``"auto"`` is ``"log_loss"``.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, by label, which the rows' own are multiplied with; a label that is
+        not named weighs 1. ``"balanced"`` gives all classes the same total, and leaves that of all
+        rows what it is.
     """,
     fitted="""
     classes_ : ndarray of shape (n_classes,)
@@ -51,7 +57,13 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEvolving._parameter_constraints,
         "loss": [StrOptions({"auto", "log_loss"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
+
+    @adds_to(BaseEvolving)
+    def __init__(self, *, class_weight: Any = None, **common: Any) -> None:
+        super().__init__(**common)
+        self.class_weight = class_weight
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -118,6 +130,21 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         return (
             codes[:, None].astype(np.float64) if len(classes) == 2 else np.eye(len(classes))[codes]
         )
+
+    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weights of rows times those of their classes."""
+        if self.class_weight is None:
+            return sample_weight
+        y = column_or_1d(y)
+        # A class of which no row weighs anything is as good as absent.
+        present = sample_weight > 0
+        classes, codes = np.unique(y[present], return_inverse=True)
+        weight, known = np.zeros(len(y)), {"y": y[present], "sample_weight": sample_weight[present]}
+        of_classes = compute_class_weight(self.class_weight, classes=classes, **known)
+        if (of_classes < 0).any():
+            raise ValueError(f"class_weight must not be negative, got {self.class_weight}.")
+        weight[present] = sample_weight[present] * of_classes[codes]
+        return weight
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds of rows.

@@ -34,7 +34,7 @@ _DOCSTRING = """{summary}
     alpha : "auto" or float, default="auto"
         Ridge penalty of the head on standardised columns, in units of the summed loss (with
         ``solver="adam"``, on columns as they are scaled on entry). ``"auto"``
-        chooses it by generalised cross-validation for squared error, again and again as the network
+        chooses it by generalised cross-validation in regression, again and again as the network
         grows; it is 0.3 for the log-loss, and 0 with ``solver="adam"``.
     pruning : {{"loss", "std"}}, default="loss"
         What is pruned: leaves whose removal raises the loss by less than noise would, or, when

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
+from ._signature import adds_to
+from ._target import TargetUnits, logarithmic, pinball, standard
+from .core.deviances import GammaDeviance, PoissonDeviance
 from .core.losses import Loss, SquaredError, TorchLoss
 from .core.network import Network
-from .core.statistics import widened_range
+from .core.pinball import huber, quantile_loss
 
 __all__ = ["EvolvingRegressor"]
 
@@ -26,16 +30,29 @@ __all__ = ["EvolvingRegressor"]
     Regression with networks that change their topology while they train.
     """,
     loss="""
-    loss : "auto", "squared_error" or callable, default="auto"
-        ``"auto"`` is ``"squared_error"``. A callable is any torch loss
-        ``loss(prediction, target)`` of tensors of shape (n_samples,) or (n_samples, n_outputs), in
-        the units of ``y``; it returns one value per sample, or their mean.
+    loss : str or callable, default="auto"
+        What is minimised:
+
+        - ``"squared_error"``, which ``"auto"`` stands for, predicts the mean;
+        - ``"absolute_error"`` the median;
+        - ``"huber"`` something between the two: errors beyond 1.345 times their robust standard
+          deviation (the median absolute error over 0.6745) count by their size, not its square;
+        - ``"quantile"`` the ``quantile``;
+        - ``"poisson"`` and ``"gamma"`` the mean, by its logarithm, of counts or amounts whose
+          variance grows with the mean or its square; ``y`` must not be negative, or must be
+          positive;
+        - a callable is any torch loss ``loss(prediction, target)`` of tensors of shape (n_samples,)
+          or (n_samples, n_outputs), in the units of ``y``; it returns one value per sample, or
+          their mean.
+    quantile : float in (0, 1), default=None
+        Which quantile ``loss="quantile"`` predicts.
     """,
     fitted="""
     """,
     history="""
-        The losses are squared errors in units of the targets' variance (so one minus R2), or the
-        values of a callable loss.
+        The losses are relative to that of the best constant: squared errors to the variance (so one
+        minus R2), absolute errors (of ``"huber"`` too), pinball losses and deviances likewise (one
+        minus D2). Of a callable loss they are its values.
     """,
     example="""
     >>> from sklearn.datasets import load_diabetes
@@ -51,8 +68,19 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     _numeric_target: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEvolving._parameter_constraints,
-        "loss": [StrOptions({"auto", "squared_error"}), callable],
+        "loss": [
+            StrOptions(
+                {"auto", "squared_error", "absolute_error", "huber", "quantile", "poisson", "gamma"}
+            ),
+            callable,
+        ],
+        "quantile": [Interval(Real, 0, 1, closed="neither"), None],
     }
+
+    @adds_to(BaseEvolving)
+    def __init__(self, *, quantile: float | None = None, **common: Any) -> None:
+        super().__init__(**common)
+        self.quantile = quantile
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -106,60 +134,91 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Never farther from the training targets than a tenth of their range.
+            Never farther from the training targets than a tenth of their range; with a log link
+            positive too.
         """
         output = self._output(X)
-        np.clip(output, *self._range, out=output)
+        output = self._units.predictions(output)
         return output[:, 0] if self._single_output else output
 
     def _prepare(
         self, y: NDArray[Any], sample_weight: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], Loss]:
-        """Return standardised targets, and their loss."""
+        """Return targets in the network's units, and their loss."""
         self._single_output = y.ndim == 1
         target = _columns(y)
-        mean = np.average(target, axis=0, weights=sample_weight)
-        deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=sample_weight))
-        scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
-        low, high = widened_range(torch.from_numpy(target.T))
-        self._range = low[:, 0].numpy(), high[:, 0].numpy()
-        self._mean, self._scale = mean, scale
-        return (target - mean) / scale, self._torch_loss(mean, scale, self._torch_dtype(len(y)))
+        self._check_targets(target)
+        self._units = units = self._target_units(target, sample_weight)
+        target = units(target)
+        return target, self._torch_loss(units, target, sample_weight, self._torch_dtype(len(y)))
+
+    def _check_targets(self, target: NDArray[np.float64]) -> None:
+        """Raise ValueError if the loss cannot be had of the targets."""
+        if self.loss == "poisson" and not ((target >= 0).all() and (target > 0).any(axis=0).all()):
+            raise ValueError("loss='poisson' requires non-negative y and sum(y) > 0.")
+        if self.loss == "gamma" and not (target > 0).all():
+            raise ValueError("loss='gamma' requires strictly positive y.")
+
+    def _target_units(
+        self, target: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> TargetUnits:
+        """Return the units to work in."""
+        if self.loss == "quantile":
+            if self.quantile is None:
+                raise ValueError("quantile must be set when loss='quantile', got None.")
+            return pinball(target, weight, self.quantile)
+        if self.loss in ("absolute_error", "huber"):
+            return pinball(target, weight, 0.5)
+        if self.loss in ("poisson", "gamma"):
+            return logarithmic(target, weight)
+        return standard(target, weight)
 
     def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
-        """Return standardised targets."""
-        if y.ndim != (1 if self._single_output else 2) or _columns(y).shape[1] != len(self._mean):
-            raise ValueError(
-                f"y_val must have the outputs of y, {len(self._mean)}, got shape {y.shape}."
-            )
-        return (_columns(y) - self._mean) / self._scale
+        """Return targets in the network's units."""
+        target, n_outputs = _columns(y), len(self._units.low)
+        if y.ndim != (1 if self._single_output else 2) or target.shape[1] != n_outputs:
+            raise ValueError(f"y_val must have the outputs of y, {n_outputs}, got shape {y.shape}.")
+        self._check_targets(target)
+        return self._units(target)
 
     def _torch_loss(
-        self, mean: NDArray[np.float64], scale: NDArray[np.float64], dtype: torch.dtype
+        self,
+        units: TargetUnits,
+        target: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        dtype: torch.dtype,
     ) -> Loss:
-        """Return the loss of standardised targets."""
-        if not callable(self.loss):
-            return SquaredError()
-        shift, factor = (
-            torch.as_tensor(part, dtype=dtype)[:, None].to(self._device()) for part in (mean, scale)
-        )
-        return TorchLoss(self.loss, shift, factor)
+        """Return the loss of targets in the network's units."""
+        if callable(self.loss):
+            shift, factor = (
+                torch.as_tensor(part, dtype=dtype)[:, None].to(self._device())
+                for part in (units.shift, units.scale)
+            )
+            return TorchLoss(self.loss, shift, factor)
+        if self.loss == "quantile":
+            assert self.quantile is not None
+            return quantile_loss(self.quantile)
+        if self.loss in ("poisson", "gamma"):
+            deviance = PoissonDeviance() if self.loss == "poisson" else GammaDeviance()
+            return deviance.of(torch.from_numpy(target.T), torch.from_numpy(weight))
+        named = {"absolute_error": quantile_loss(0.5), "huber": huber()}
+        return named.get(self.loss, SquaredError())
 
     def _output(self, X: Any) -> NDArray[np.float64]:
-        """Evaluate the network on new rows, in the target's units."""
+        """Evaluate the network on new rows, in the target's units or their logarithm."""
         # In double precision: the mean may be many times the deviation.
         output = super()._output(X)
-        output *= self._scale
-        output += self._mean
+        output *= self._units.factor
+        output += self._units.offset
         return output
 
     def _network_in_units(self) -> Network:
-        """Return the network with its outputs in the target's units."""
+        """Return the network with its outputs in the target's units, or their logarithm."""
         network = self._ensemble.network.to(dtype=torch.float64)
         n_heads = len(network.bias)
         factor, shift = (
             torch.as_tensor(np.resize(part, n_heads)).to(network.weight)
-            for part in (self._scale, self._mean)
+            for part in (self._units.factor, self._units.offset)
         )
         # A correction is added to an average that has the mean already.
         shift[self._ensemble.n_members * self._ensemble.n_outputs :] = 0.0
@@ -169,11 +228,12 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
 
     def _limits_in_units(self) -> NDArray[np.float64]:
         """Return what the correction is clipped to, in the target's units."""
-        return super()._limits_in_units() * self._scale
+        return super()._limits_in_units() * self._units.factor
 
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
-        return ["y"] if self._single_output else [f"y{k}" for k in range(len(self._range[0]))]
+        names = ["y"] if self._single_output else [f"y{k}" for k in range(len(self._units.low))]
+        return [f"log({name})" for name in names] if self._units.log else names
 
 
 def _columns(y: NDArray[Any]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .course import Evolution
 from .heads import coefficients, fit_head
-from .losses import Loss
+from .losses import Loss, SquaredError
 from .moments import measure_moments
 from .network import Network, merge
 from .population import Population
@@ -129,12 +129,16 @@ class Ensemble:
         Returns
         -------
         Ensemble
+            Itself, for a loss that is not corrected.
         """
+        if not loss.is_corrected:
+            return self
         rows = slice(None, None, -(-len(weight) // _MOST_ROWS))
         inputs, target, weight = inputs[:, rows], target[:, rows], weight[rows]
         average = self.output(lambda some: inputs[:, some], len(weight))
         signal = weighted_deviation(average, weight).square()
-        noise = 1.0 if loss.known_scale else fmean(member.expected_loss for member in members)
+        loss = loss.at_scale(average, target, weight)
+        noise = _noise(loss, average, target, weight, members)
         alpha = noise * weight.sum() / signal.mean() + _LEAST_ALPHA
         if not torch.isfinite(alpha):
             # Nothing is known of the noise, or there is no signal.
@@ -183,6 +187,17 @@ class Ensemble:
         order = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
         nodes = torch.arange(n_inputs, n_columns, device=order.device)
         return torch.cat([order.sort().values, nodes])
+
+
+def _noise(
+    loss: Loss, average: Tensor, target: Tensor, weight: Tensor, members: Sequence[Evolution]
+) -> float:
+    """Return the noise of one row, in units of the curvature."""
+    if loss.known_scale:
+        return 1.0
+    if isinstance(loss, SquaredError):
+        return fmean(member.expected_loss for member in members)
+    return float(loss.residual(average, target).square().mean(dim=0) @ (weight / weight.sum()))
 
 
 class _SomeColumns:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .course import Course, Evolution, Stopping, Watch
 from .evolution import evolve_networks
-from .grower import Grower, Settings
+from .grower import SCALE_ROWS, Grower, Settings
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
@@ -384,16 +384,26 @@ def _fit_to_all(
         batches = [(view, [own]) for view, own in zip(views, evolutions, strict=True)]
     fitted = []
     for view, batch in batches:
-        population = Population.of([evolution.narrow_network for evolution in batch])
+        networks = [evolution.narrow_network for evolution in batch]
+        population = Population.of(networks)
         source = StreamedRows(view.inputs, view.target, view.weight, population, block_size)
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
-        population, _ = fit_head(source, population, loss, alpha, moments)
+        scaled = _at_scale(loss, view, networks) if loss.is_adaptive else loss
+        population, _ = fit_head(source, population, scaled, alpha, moments)
         fitted += [
             evolution.with_narrow(population.network(member))
             for member, evolution in enumerate(batch)
         ]
     return fitted
+
+
+def _at_scale(loss: Loss, view: Table, networks: Sequence[Network]) -> Loss:
+    """Return the loss at the scale of the networks' residuals on some rows of a table."""
+    some = slice(None, None, max(1, len(view.weight) // SCALE_ROWS))
+    inputs = view.inputs[:, some]
+    output = torch.stack([network.predict(inputs.T).T for network in networks])
+    return loss.at_scale(output, view.target[:, some], view.weight[some])
 
 
 def _inputs_to_see(
