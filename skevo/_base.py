@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from ._preprocessing import ScaledColumns, Scaling, fit_scaling
 from .core.course import Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
+from .core.held_out import HeldOut, evaluate_held_out
 from .core.losses import Loss
 from .core.members import Table, Task, fit_members, n_together, plan_members, torch_threads
 from .core.network import Network
@@ -177,7 +178,7 @@ class BaseEvolving(BaseEstimator):
         target: NDArray[np.float64],
         sample_weight: NDArray[np.float64],
         loss: Loss,
-    ) -> tuple[list[Evolution], Ensemble]:
+    ) -> tuple[list[Evolution], Ensemble, HeldOut]:
         """Grow the members.
 
         Parameters
@@ -191,6 +192,8 @@ class BaseEvolving(BaseEstimator):
         -------
         members : list of Evolution
         ensemble : Ensemble
+        held_out : HeldOut
+            What the members say of rows that one of them held out.
         """
         self.device_ = self._device()
         earlier = self._earlier(target.shape[1])
@@ -220,15 +223,16 @@ class BaseEvolving(BaseEstimator):
                 of_task.update(zip((task.number for task in batch), found, strict=True))
         members = [of_task[task.number] for task in tasks]
         ensemble = Ensemble.of([member.network for member in members])
-        if settings.solver == "exact" and len(members) > 1:
-            # In one thread: several would show in the last bits of products that are not batched.
-            with torch_threads(1):
+        # In one thread: several would show in the last bits of products that are not batched.
+        with torch_threads(1):
+            if settings.solver == "exact" and len(members) > 1:
                 ensemble = ensemble.corrected(
                     table.inputs, table.target, table.weight, loss, members
                 )
+            held_out = evaluate_held_out(table, tasks, ensemble)
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
-        return members, ensemble
+        return members, ensemble, held_out
 
     @property
     def _goes_on(self) -> bool:
@@ -337,6 +341,21 @@ class BaseEvolving(BaseEstimator):
             The interquartile mean of the members, corrected.
         """
         check_is_fitted(self)
+        return self._evaluate(X, self._ensemble.output)
+
+    def _evaluate(self, X: Any, function: Callable[..., torch.Tensor]) -> NDArray[np.float64]:
+        """Return what a function of the arguments of `Ensemble.output` gives for new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        function : callable
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n)
+            The transpose of what the function returns.
+        """
         encoding = self._encoding
         if encoding.levels and not issparse(X):
             validate_data(self, X, reset=False, skip_check_array=True)
@@ -351,7 +370,7 @@ class BaseEvolving(BaseEstimator):
             return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
 
         with torch.no_grad():
-            output = self._ensemble.output(read, len(X), size)
+            output = function(read, len(X), size)
         return output.T.double().numpy(force=True)
 
     def __sklearn_tags__(self) -> Any:

@@ -89,7 +89,9 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             )
         binary = n_classes == 2
         target = codes[:, None].astype(np.float64) if binary else np.eye(n_classes)[codes]
-        self._store(*self._grow(X, target, sample_weight, LogLoss() if binary else CrossEntropy()))
+        loss = LogLoss() if binary else CrossEntropy()
+        members, ensemble, _ = self._grow(X, target, sample_weight, loss)
+        self._store(members, ensemble)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
