@@ -14,6 +14,7 @@ from sklearn.utils.validation import column_or_1d
 
 from ._base import BaseEvolving
 from ._docstring import describe
+from .core.calibration import fit_scale
 from .core.losses import CrossEntropy, LogLoss
 
 __all__ = ["EvolvingClassifier"]
@@ -90,8 +91,8 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         binary = n_classes == 2
         target = codes[:, None].astype(np.float64) if binary else np.eye(n_classes)[codes]
         loss = LogLoss() if binary else CrossEntropy()
-        members, ensemble, _ = self._grow(X, target, sample_weight, loss)
-        self._store(members, ensemble)
+        members, ensemble, held_out = self._grow(X, target, sample_weight, loss)
+        self._store(members, ensemble.scaled(fit_scale(held_out, loss)))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:

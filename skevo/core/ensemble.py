@@ -184,6 +184,15 @@ class Ensemble:
             limits=((mean - far).to(network.bias), (mean + far).to(network.bias)),
         )
 
+    def scaled(self, factor: float) -> Ensemble:
+        """Return the ensemble whose output is a positive multiple."""
+        network, limits = self.network, self.limits
+        return replace(
+            self,
+            network=replace(network, weight=factor * network.weight, bias=factor * network.bias),
+            limits=limits and (factor * limits[0], factor * limits[1]),
+        )
+
     def to(self, device: torch.device | str) -> Ensemble:
         """Return the ensemble on another device."""
         limits = self.limits and (self.limits[0].to(device), self.limits[1].to(device))
