@@ -123,14 +123,14 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         r"""Predict intervals that hold the targets of a share of new rows.
 
         Conformal intervals from the errors of the members on the rows that they held out, wider
-        where the members disagree:
+        where errors are larger or the members disagree:
 
-        .. math:: \hat y(x) \pm q \, \bigl(S(x) + 2 m\bigr),
+        .. math:: \hat y(x) \pm q \, \sigma(x),
 
-        where :math:`S` is the mean distance of the members from their interquartile mean, :math:`m`
-        the mean error that is expected of their average, and :math:`q` a quantile of the held-out
-        errors in units of the same bracket, of rank
-        :math:`\lceil (n + 1) \cdot \text{coverage} \rceil` of :math:`n` rows [1]_ [2]_ [3]_.
+        where :math:`\sigma` is the size that is expected of a row's error, by the spread of the
+        members, the prediction and the inputs, and :math:`q` a quantile of the held-out errors in
+        that unit, of rank :math:`\lceil (n + 1) \cdot \text{coverage} \rceil` of :math:`n` rows
+        [1]_ [2]_ [3]_. An error counts as far as it would remain of the members' average.
 
         Where no row was held out, the errors on the training rows are taken, multiplied by what the
         criterion that selected the size says of new rows.
@@ -166,18 +166,21 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         """
         check_is_fitted(self)
         ensemble, intervals = self._ensemble, self._intervals
+        predictor = ensemble.network.predictor
         if intervals is None:
             raise ValueError(
                 "predict_interval requires rows that members held out, or the squared error as "
                 "loss: set validation_fraction, or fit rows of a total weight of 40 or more."
             )
 
+        def of_block(inputs: torch.Tensor) -> torch.Tensor:
+            (heads,) = predictor.blocks(lambda _: inputs, inputs.shape[1], inputs.shape[1])
+            half = intervals.half_width(inputs, ensemble.members(heads), coverage)
+            return torch.cat([ensemble.combine(heads), half])
+
         def evaluate(read: Callable[[slice], torch.Tensor], n: int, size: int) -> torch.Tensor:
-            found = []
-            for heads in ensemble.network.predictor.blocks(read, n, size):
-                half = intervals.half_width(ensemble.members(heads), coverage)
-                found.append(torch.cat([ensemble.combine(heads), half]))
-            return torch.cat(found, dim=1)
+            blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+            return torch.cat([of_block(read(block)) for block in blocks], dim=1)
 
         middle, half = np.hsplit(self._evaluate(X, evaluate), 2)
         middle = np.clip(self._in_units(middle), *self._range)

@@ -3,8 +3,8 @@
     python docs/benchmarks/bench_intervals.py
     python docs/benchmarks/bench_intervals.py --data DIR
 
-DIR is laid out as for bench_suites.py: all tables of its folder `regression` are measured, and those
-of `srbench` with most rows. Without it, tables that scikit-learn bundles or generates. Needs pandas.
+DIR is laid out as for bench_suites.py: all tables of its folder `regression` are measured, and the
+largest of `srbench`. Without it, tables that scikit-learn bundles or generates. Needs pandas.
 
 Every table is split 75/25 with the seeds of bench_suites.py and at most 10,000 rows are trained on.
 Coverage is the share of test rows inside their intervals, width the mean of the intervals in

@@ -1,22 +1,21 @@
 r"""Conformal prediction: intervals from the errors on rows that members held out.
 
-Each row :math:`i` was held out by one member, :math:`k(i)`. Its error there, in units of how
-difficult the row is, is a score,
+Each row :math:`i` was held out by one member, :math:`k(i)`. Its error there, in units of the error
+that was to be expected, is a score,
 
-.. math:: s_i = c \, \frac{|y_i - f_{k(i)}(x_i)|}{\sigma(x_i)}, \qquad
-          \sigma(x) = S(x) + 2 m,
+.. math:: s_i = c \, \frac{|y_i - f_{k(i)}(x_i)|}{\sigma(x_i)},
 
 and the interval of a new row is :math:`\hat f(x) \pm q \, \sigma(x)`, where :math:`q` is the score
 that a share of the scores does not exceed: of :math:`n` rows, that of rank
-:math:`\lceil (n + 1) \cdot \text{coverage} \rceil` [1]_ [2]_. The spread :math:`S` is the mean
-distance of the members from their interquartile mean [3]_ [4]_.
+:math:`\lceil (n + 1) \cdot \text{coverage} \rceil` [1]_ [2]_. The difficulty :math:`\sigma` tells
+where the members disagree or err [3]_; see `difficulty`.
 
 What predicts is not one member but the average of all, whose errors are smaller, and no row is new
 to all members. A member's errors on rows that it was trained on are too small by a factor that is
 known: :math:`\rho`, the mean error on held-out rows by that on seen ones. So a row's errors as if
 no member had seen it are that of the member that held it out, and :math:`\rho` times those of the
-others. Their interquartile mean has the mean size :math:`m`, which is :math:`c` times the mean
-error of a single member; and their spread is what new rows' spread is compared with.
+others. Their interquartile mean is the average's error; its mean size is :math:`c` times that of a
+single member.
 
 References
 ----------
@@ -26,12 +25,11 @@ References
    2015.
 .. [3] H. Papadopoulos, V. Vovk and A. Gammerman, "Regression conformal prediction with nearest
    neighbours", Journal of Artificial Intelligence Research 40, 2011.
-.. [4] J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani and L. Wasserman, "Distribution-free
-   predictive inference for regression", Journal of the American Statistical Association 113, 2018.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,13 +37,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .difficulty import Difficulty, features_of, fit_difficulty
 from .held_out import HeldOut
 from .statistics import midmean
 
 __all__ = ["Intervals", "fit_intervals"]
 
-# What is added to the spread, in units of the mean error.
-_FLOOR = 2.0
 # Of at most so many scores; a quantile that falls between them is the next one.
 _MOST_SCORES = 512
 
@@ -60,15 +57,14 @@ class Intervals:
         In ascending order.
     weights : tuple of ndarray, n_outputs of them
         Weight of the rows whose score is not higher.
-    error : ndarray of shape (n_outputs, 1)
-        Mean size of the errors that are expected of the average.
+    difficulty : Difficulty
     limits : (ndarray, ndarray) of shape (n_outputs, 1)
         What predictions are clipped to.
     """
 
     scores: tuple[NDArray[np.float32], ...]
     weights: tuple[NDArray[np.float32], ...]
-    error: NDArray[np.float64]
+    difficulty: Difficulty
     limits: tuple[NDArray[np.float64], NDArray[np.float64]]
 
     def quantiles(self, coverage: float) -> NDArray[np.float64]:
@@ -91,11 +87,12 @@ class Intervals:
             found.append(float(scores[rank]) if rank < len(scores) else np.inf)
         return np.array(found)[:, None]
 
-    def half_width(self, members: Tensor, coverage: float) -> Tensor:
+    def half_width(self, inputs: Tensor, members: Tensor, coverage: float) -> Tensor:
         """Return how far intervals reach to either side.
 
         Parameters
         ----------
+        inputs : Tensor of shape (n_inputs, n_samples)
         members : Tensor of shape (n_members, n_outputs, n_samples)
             Their outputs.
         coverage : float in (0, 1)
@@ -105,12 +102,13 @@ class Intervals:
         Tensor of shape (n_outputs, n_samples)
             At most the range that predictions are clipped to: then the interval holds all of it.
         """
-        low, high, error, quantile = (
-            torch.as_tensor(part).to(members)
-            for part in (*self.limits, self.error, self.quantiles(coverage))
+        members = members.double()
+        low, high, quantile = (
+            torch.as_tensor(part).to(members) for part in (*self.limits, self.quantiles(coverage))
         )
-        width = quantile * _difficulty(members.clamp(low, high), error)
-        return torch.minimum(width, (high - low).expand_as(width))
+        members = members.clamp(low, high)
+        features = features_of(_spread(members), midmean(members), inputs)
+        return torch.minimum(quantile * self.difficulty(features), high - low)
 
 
 def fit_intervals(
@@ -125,34 +123,36 @@ def fit_intervals(
         What predictions are clipped to.
     inflation : Tensor of shape (n_members,), default=None
         Where no row was held out, what each member's errors on rows that it was trained on are to
-        be multiplied by.
+        be multiplied by. Where it is infinite, intervals are as wide as they can be.
 
     Returns
     -------
     Intervals
     """
-    limits = limits[0].to(held_out.target), limits[1].to(held_out.target)
-    errors = (held_out.target - held_out.outputs.clamp(*limits)).double()
-    weight = held_out.weight.double()
-    share = weight / weight.sum()
+    target, weight = held_out.target.double(), held_out.weight.double()
+    low, high = (limit.to(target) for limit in limits)
+    members = held_out.outputs.double().clamp(low, high)
+    known = inflation is None or bool(inflation.isfinite().all())
     if held_out.holder is None:
         assert inflation is not None
-        errors *= inflation.to(errors)[:, None, None]
-        size = midmean(errors).abs()
-        error = size @ share
+        errors = (target - members) * (inflation.to(target)[:, None, None] if known else 1.0)
+        size, prediction, spread = midmean(errors).abs(), midmean(members), _spread(errors)
     else:
-        own, errors = _as_unseen(errors, held_out.holder, share)
-        error, mean = midmean(errors).abs() @ share, own.abs() @ share
-        size = own.abs() * torch.where(mean > 0, error / mean, 0.0)[:, None]
-    # Where nothing is known of the errors, intervals are as wide as they can be.
-    error = error[:, None].nan_to_num(nan=torch.inf)
-    scores = (size / _difficulty(errors, error)).nan_to_num(nan=torch.inf)
+        share = weight / weight.sum()
+        own, errors = _as_unseen(target - members, held_out.holder, share)
+        mean = own.abs() @ share
+        shrinkage = torch.where(mean > 0, midmean(errors).abs() @ share / mean, 0.0)
+        size, prediction = own.abs() * shrinkage[:, None], target - own
+        spread = _spread_of_others(errors, held_out.holder)
+    features = features_of(spread, prediction, held_out.inputs)
+    difficulty, expected = fit_difficulty(features, size, weight)
+    scores = size / expected if known else torch.full_like(size, torch.inf)
     pairs = [_distribution(row, weight.numpy(force=True)) for row in scores.numpy(force=True)]
     return Intervals(
         tuple(values for values, _ in pairs),
         tuple(weights for _, weights in pairs),
-        error.numpy(force=True),
-        (limits[0].double().numpy(force=True), limits[1].double().numpy(force=True)),
+        difficulty,
+        (low.numpy(force=True), high.numpy(force=True)),
     )
 
 
@@ -172,30 +172,43 @@ def _as_unseen(errors: Tensor, holder: Tensor, share: Tensor) -> tuple[Tensor, T
     errors : Tensor of shape (n_members, n_outputs, n_samples)
     """
     n_members, n_outputs, n_samples = errors.shape
-    own = errors.gather(0, holder.expand(1, n_outputs, n_samples))[0]
+    holder = holder.expand(1, n_outputs, n_samples)
+    own = errors.gather(0, holder)[0]
     if n_members == 1:
         return own, errors
     mean = own.abs() @ share
     mean_seen = (errors.abs().sum(dim=0) - own.abs()) @ share / (n_members - 1)
     errors = errors * torch.where(mean_seen > 0, mean / mean_seen, 1.0)[:, None]
-    return own, errors.scatter(0, holder.expand(1, n_outputs, n_samples), own[None])
+    return own, errors.scatter(0, holder, own[None])
 
 
-def _difficulty(members: Tensor, error: Tensor) -> Tensor:
-    """Return the spread of the members, or of their errors, and a floor.
+def _spread(members: Tensor) -> Tensor:
+    """Return the mean distance of members, or of their errors, from their interquartile mean.
 
     Parameters
     ----------
     members : Tensor of shape (n_members, n_outputs, n_samples)
-    error : Tensor of shape (n_outputs, 1)
 
     Returns
     -------
     Tensor of shape (n_outputs, n_samples)
-        Above zero.
     """
-    spread = (members - midmean(members)).abs().mean(dim=0)
-    return (spread + _FLOOR * error).clamp(min=torch.finfo(members.dtype).tiny)
+    return (members - midmean(members)).abs().mean(dim=0)
+
+
+def _spread_of_others(errors: Tensor, holder: Tensor) -> Tensor:
+    """Return the spread of the members but one, as it would be of all.
+
+    An error that a row's spread had in it would tell of itself. The mean distance of n values from
+    their mean grows with the root of 1 - 1/n.
+    """
+    n_members, n_outputs, n_samples = errors.shape
+    if n_members < 3:
+        return torch.zeros_like(errors[0])
+    others = torch.arange(n_members - 1, device=holder.device)[:, None]
+    others = others + (others >= holder)
+    spread = _spread(errors.gather(0, others[:, None].expand(-1, n_outputs, n_samples)))
+    return spread * (n_members - 1) / math.sqrt(n_members * (n_members - 2))
 
 
 def _distribution(

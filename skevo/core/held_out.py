@@ -23,18 +23,35 @@ class HeldOut:
 
     Attributes
     ----------
+    table : Table
+    rows : Tensor of int64 of shape (n_samples,)
+        Rows of the table.
     outputs : Tensor of shape (n_members, n_outputs, n_samples)
+        Of those rows.
     holder : Tensor of int64 of shape (n_samples,), or None
         The member that held the row out; None where no row was held out, and the rows are some
         that all members were trained on.
-    target : Tensor of shape (n_outputs, n_samples)
-    weight : Tensor of shape (n_samples,)
     """
 
+    table: Table
+    rows: Tensor
     outputs: Tensor
     holder: Tensor | None
-    target: Tensor
-    weight: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """Inputs of the rows, of shape (n_inputs, n_samples)."""
+        return self.table.inputs[:, self.rows]
+
+    @property
+    def target(self) -> Tensor:
+        """Targets of the rows, of shape (n_outputs, n_samples)."""
+        return self.table.target[:, self.rows]
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of the rows, of shape (n_samples,)."""
+        return self.table.weight[self.rows]
 
 
 def evaluate_held_out(table: Table, tasks: Sequence[Task], ensemble: Ensemble) -> HeldOut:
@@ -63,10 +80,5 @@ def evaluate_held_out(table: Table, tasks: Sequence[Task], ensemble: Ensemble) -
     blocks = ensemble.network.predictor.blocks(lambda some: table.inputs[:, rows[some]], len(rows))
     with torch.no_grad():
         outputs = torch.cat([ensemble.members(heads) for heads in blocks], dim=-1)
-    rows = rows.to(outputs.device)
-    return HeldOut(
-        outputs,
-        None if holder is None else holder.to(outputs.device),
-        table.target[:, rows],
-        table.weight[rows],
-    )
+    device = outputs.device
+    return HeldOut(table, rows.to(device), outputs, None if holder is None else holder.to(device))
