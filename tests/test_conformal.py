@@ -184,7 +184,7 @@ def test_wider_where_members_disagree_or_err():
     assert intervals.half_width(inputs + torch.tensor([[0.0], [1.0]]), members, 0.8) > 1.05 * plain
     # The difficulty is between once and six times the mean error.
     far = intervals.half_width(1e6 * normal(2, 50), members.expand(8, 1, 50), 0.8)
-    unit = float(intervals.quantiles(0.8) * intervals.difficulty.error)
+    unit = (intervals.quantiles(0.8) * intervals.difficulty.error).item()
     assert far.min().item() == pytest.approx(unit, rel=1e-9)
     assert far.max().item() == pytest.approx(6.0 * unit, rel=1e-9)
 
