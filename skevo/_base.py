@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
@@ -41,6 +41,7 @@ from ._preprocessing import ScaledColumns, Scaling, fit_scaling
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
+from .core.held_out import HeldOut, evaluate_held_out
 from .core.losses import Loss
 from .core.members import Table, fit_members, plan_members
 from .core.network import Network
@@ -190,6 +191,12 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         self, y: NDArray[Any], sample_weight: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], Loss]:
         """Return targets of shape (n_samples, n_outputs), and their loss."""
+
+    @abstractmethod
+    def _finish(
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+    ) -> Ensemble:
+        """Return the ensemble as the members' held-out rows say that it should be."""
 
     @abstractmethod
     def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
@@ -345,6 +352,8 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
                 ensemble = ensemble.corrected(
                     table.inputs, table.target, table.weight, loss, members
                 )
+            held_out = evaluate_held_out(table, tasks, ensemble, validation)
+            ensemble = self._finish(ensemble, held_out, members, loss)
             saved.done = members[0].stop_reason != "interrupted"
         # What it takes to go on is several times the size of the model.
         self._members = members if self.warm_start else None
@@ -521,7 +530,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         model._path = self._path[own]
         if place < len(self._path) - 1:
             ensemble = Ensemble.of(self._path[place])
-            model._ensemble, model._members = ensemble, None
+            model._ensemble, model._members, model._intervals = ensemble, None, None
             model.n_nodes_ = ensemble.network.n_nodes
             model.n_parameters_ = ensemble.network.n_parameters
         return model
@@ -541,6 +550,21 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             The interquartile mean of the members, corrected.
         """
         check_is_fitted(self)
+        return self._evaluate(X, self._ensemble.output)
+
+    def _evaluate(self, X: Any, function: Callable[..., torch.Tensor]) -> NDArray[np.float64]:
+        """Return what a function of the arguments of `Ensemble.output` gives for new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        function : callable
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n)
+            The transpose of what the function returns.
+        """
         X = self._read(X)
         size = self._ensemble.network.predictor.block_size(len(X))
         encoding = self._encoding
@@ -551,7 +575,7 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
 
         with torch.no_grad():
-            output = self._ensemble.output(read, len(X), size)
+            output = function(read, len(X), size)
         return output.T.double().numpy(force=True)
 
     def _read(self, X: Any) -> NDArray[np.floating]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,10 @@ from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
 from ._signature import adds_to
+from .core.calibration import fit_scale
+from .core.course import Evolution
+from .core.ensemble import Ensemble
+from .core.held_out import HeldOut
 from .core.losses import CrossEntropy, LogLoss, Loss
 
 __all__ = ["EvolvingClassifier"]
@@ -119,6 +124,12 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
                 f"y must have at least 2 classes, got one class only: {self.classes_[0]!r}."
             )
         return self._targets(y), LogLoss() if len(self.classes_) == 2 else CrossEntropy()
+
+    def _finish(
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+    ) -> Ensemble:
+        """Return the ensemble with its log-odds drawn towards zero."""
+        return ensemble.scaled(fit_scale(held_out, loss))
 
     def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
         """Return the second class's or every class's indicator."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar
@@ -10,14 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
 from ._signature import adds_to
 from ._target import TargetUnits, logarithmic, pinball, standard
+from .core.conformal import Intervals, fit_intervals
+from .core.course import Evolution
 from .core.deviances import GammaDeviance, PoissonDeviance
+from .core.ensemble import Ensemble
+from .core.held_out import HeldOut
 from .core.losses import Loss, SquaredError, TorchLoss
 from .core.network import Network
 from .core.pinball import huber, quantile_loss
@@ -141,6 +147,81 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         output = self._units.predictions(output)
         return output[:, 0] if self._single_output else output
 
+    @validate_params(
+        {"coverage": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True
+    )
+    def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
+        r"""Predict intervals that hold the targets of a share of new rows.
+
+        Conformal intervals from the errors of the members on the rows that they held out, wider
+        where errors are larger or the members disagree:
+
+        .. math:: \hat y(x) \pm q \, \sigma(x),
+
+        where :math:`\sigma` is the size that is expected of a row's error, by the spread of the
+        members, the prediction and the inputs, and :math:`q` a quantile of the held-out errors in
+        that unit, of rank :math:`\lceil (n + 1) \cdot \text{coverage} \rceil` of :math:`n` rows
+        [1]_ [2]_ [3]_. An error counts as far as it would remain of the members' average.
+
+        Where no row was held out, the errors on the training rows are taken, multiplied by what the
+        criterion that selected the size says of new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        coverage : float in (0, 1), default=0.9
+            The share of new rows, of each output, whose target is to be inside: rows that come
+            from where the training rows came from, and on average over them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
+            Low and high, `predict` in the middle. They never reach farther from it than the range
+            of the training targets and a fifth more, which is also what they do where there are too
+            few rows for the coverage.
+
+        Raises
+        ------
+        ValueError
+            If ``coverage`` is not between 0 and 1, or if no row was held out and the loss is not
+            the squared error.
+
+        References
+        ----------
+        .. [1] R. F. Barber, E. J. Candès, A. Ramdas and R. J. Tibshirani, "Predictive inference
+           with the jackknife+", Annals of Statistics 49, 2021.
+        .. [2] V. Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial
+           Intelligence 74, 2015.
+        .. [3] H. Papadopoulos, V. Vovk and A. Gammerman, "Regression conformal prediction with
+           nearest neighbours", Journal of Artificial Intelligence Research 40, 2011.
+        """
+        check_is_fitted(self)
+        ensemble, intervals = self._ensemble, self._intervals
+        predictor = ensemble.network.predictor
+        if intervals is None:
+            raise ValueError(
+                "predict_interval requires rows that members held out, or the squared error as "
+                "loss: set validation_fraction, or fit rows of a total weight of 40 or more."
+            )
+
+        units = self._units
+
+        def of_block(inputs: torch.Tensor) -> torch.Tensor:
+            (heads,) = predictor.blocks(lambda _: inputs, inputs.shape[1], inputs.shape[1])
+            members = units.values(ensemble.members(heads))
+            half = intervals.half_width(inputs, members, coverage)
+            return torch.cat([ensemble.combine(heads), half])
+
+        def evaluate(read: Callable[[slice], torch.Tensor], n: int, size: int) -> torch.Tensor:
+            blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+            return torch.cat([of_block(read(block)) for block in blocks], dim=1)
+
+        output, half = np.hsplit(self._evaluate(X, evaluate), 2)
+        middle = units.predictions(self._in_units(output))
+        half *= units.scale
+        interval = np.stack([middle - half, middle + half], axis=-1)
+        return interval[:, 0] if self._single_output else interval
+
     def _prepare(
         self, y: NDArray[Any], sample_weight: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], Loss]:
@@ -181,6 +262,23 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         self._check_targets(target)
         return self._units(target)
 
+    def _finish(
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+    ) -> Ensemble:
+        """Measure what intervals are made of; None if nothing is known of errors on new rows."""
+        self._intervals: Intervals | None = None
+        inflation = None
+        if held_out.holder is None:
+            if not isinstance(loss, SquaredError):
+                return ensemble
+            best = [member.history[member.best_generation] for member in members]
+            inflation = torch.tensor(
+                [(new.validation_loss / new.loss) ** 0.5 if new.loss > 0 else 1.0 for new in best]
+            )
+        held_out = replace(held_out, outputs=self._units.values(held_out.outputs))
+        self._intervals = fit_intervals(held_out, self._units.limits, inflation)
+        return ensemble
+
     def _torch_loss(
         self,
         units: TargetUnits,
@@ -206,8 +304,11 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
 
     def _output(self, X: Any) -> NDArray[np.float64]:
         """Evaluate the network on new rows, in the target's units or their logarithm."""
+        return self._in_units(super()._output(X))
+
+    def _in_units(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bring an output to the target's units or their logarithm, in place."""
         # In double precision: the mean may be many times the deviation.
-        output = super()._output(X)
         output *= self._units.factor
         output += self._units.offset
         return output

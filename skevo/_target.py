@@ -46,6 +46,17 @@ class TargetUnits:
         """Return targets of shape (n_samples, n_outputs) in the network's units."""
         return (target - self.shift) / self.scale
 
+    def values(self, output: torch.Tensor) -> torch.Tensor:
+        """Return what outputs stand for among targets in the network's units."""
+        return output.exp() if self.log else output
+
+    @property
+    def limits(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What such values are clipped to, of shape (n_outputs, 1)."""
+        bounds = np.stack([self.low, self.high])
+        low, high = torch.from_numpy(self(np.exp(bounds) if self.log else bounds))
+        return low[:, None], high[:, None]
+
     def predictions(self, output: Floats) -> Floats:
         """Return predictions from outputs with factor and offset, which are overwritten."""
         np.clip(output, self.low, self.high, out=output)

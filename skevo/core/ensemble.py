@@ -78,11 +78,24 @@ class Ensemble:
         -------
         Tensor of shape (n_outputs, n_samples)
         """
-        n_average = self.n_members * self.n_outputs
-        output = midmean(heads[:n_average].unflatten(0, (self.n_members, self.n_outputs)))
+        output = midmean(self.members(heads))
         if self.limits is not None:
-            output = output + heads[n_average:].clamp(*self.limits)
+            output = output + heads[self.n_members * self.n_outputs :].clamp(*self.limits)
         return output
+
+    def members(self, heads: Tensor) -> Tensor:
+        """Return the outputs of the members from that of the network.
+
+        Parameters
+        ----------
+        heads : Tensor of shape (n_heads, n_samples)
+
+        Returns
+        -------
+        Tensor of shape (n_members, n_outputs, n_samples)
+        """
+        shape = self.n_members, self.n_outputs
+        return heads[: self.n_members * self.n_outputs].unflatten(0, shape)
 
     def output(
         self, read: Callable[[slice], Tensor], n_samples: int, size: int | None = None
@@ -173,6 +186,15 @@ class Ensemble:
                 bias=torch.cat([network.bias, population.bias[0]]),
             ),
             limits=((mean - far).to(network.bias), (mean + far).to(network.bias)),
+        )
+
+    def scaled(self, factor: float) -> Ensemble:
+        """Return the ensemble whose output is a positive multiple."""
+        network, limits = self.network, self.limits
+        return replace(
+            self,
+            network=replace(network, weight=factor * network.weight, bias=factor * network.bias),
+            limits=limits and (factor * limits[0], factor * limits[1]),
         )
 
     def to(self, device: torch.device | str) -> Ensemble:
