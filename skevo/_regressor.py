@@ -201,7 +201,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         if intervals is None:
             raise ValueError(
                 "predict_interval requires rows that members held out, or the squared error as "
-                "loss: set validation_fraction, or fit rows of a total weight of 40 or more."
+                "loss, and a model that select has not made smaller: set validation_fraction, or "
+                "fit rows of a total weight of 40 or more."
             )
 
         units = self._units
