@@ -6,38 +6,30 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import sklearn
 import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    check_X_y,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import (
     CallbackSupportMixin,
-    call_back,
+    Told,
     interruptible,
     print_generations,
     resumable,
     watch_all,
 )
-from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
 from ._formula import formula_text
 from ._path import Path, path_of
-from ._preprocessing import ScaledColumns, Scaling, fit_scaling
+from ._preprocessing import ScaledColumns
+from ._reading import ReadsTables, Rows
+from ._sample import Sample, take_in
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
@@ -56,34 +48,15 @@ _MANY_ROWS = 4096
 # that of one, on few and, where each takes longer, on many rows; and of one alone.
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
-# What is asked of rows; cells may be missing.
-_CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 
-
-class Rows(NamedTuple):
-    """Rows to fit to, or to be judged by.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        With codes for levels, and NaN for missing cells.
-    target : ndarray of shape (n_samples, n_outputs)
-    weight : ndarray of shape (n_samples,)
-    """
-
-    X: NDArray[np.floating]
-    target: NDArray[np.float64]
-    weight: NDArray[np.float64]
-
-
-class BaseEvolving(CallbackSupportMixin, BaseEstimator):
+class BaseEvolving(CallbackSupportMixin, ReadsTables):
     """Constructor, fit and evaluation of both estimators."""
 
-    _numeric_target: ClassVar[bool]
-    _encoding: Encoding
-    _scaling: Scaling
     _ensemble: Ensemble
     _members: list[Evolution] | None
+    _sample: Sample | None
+    _seed: int
+    n_iter_: int
     _path: list[list[Network]]
     path_: dict[str, NDArray[Any]]
     n_nodes_: int
@@ -174,112 +147,62 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
     # -- fitting -------------------------------------------------------------------------------
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, given: tuple[Any, Any, Any]) -> Self:
-        """Fit to rows, with callbacks told of it."""
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        context = self._init_callback_context(max_subtasks=self.n_generations + 1)
-        context.call_on_fit_task_begin(**told)
-        rows, y, weight = self._validate(X, y, sample_weight)
+        """Fit to rows, as a whole or going on from the fit before."""
+        told = Told(self, self.n_generations, X, y, sample_weight)
+        rows, y, weight = self._validate(X, y, sample_weight, self._goes_on)
         target, loss = self._prepare(y, weight)
-        train = Rows(rows, target, weight)
-        self.__dict__.update(self._grow(train, self._given(*given), loss, context, told))
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        earlier = self._earlier(target.shape[1])
+        if not self._goes_on:
+            self._seed = self._draw_seed()
+        self._sample = None
+        train, stopping = Rows(rows, target, weight), self._stopping(len(rows))
+        self._grow(train, self._given(*given), loss, self._seed, earlier, stopping, told)
+        told.end()
         return self
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Grow a generation on a sample of all rows that have come so far."""
+        told, known = Told(self, 1, X, y, sample_weight), hasattr(self, "_ensemble")
+        rows, y, weight = self._validate(X, y, sample_weight, known, reset=not known)
+        if not known:
+            self._seed, self._sample, self.n_iter_ = self._draw_seed(), None, 0
+        seed = self._seed + self.n_iter_
+        self._sample = sample = take_in(self._sample, rows, y, weight, seed)
+        target, loss = self._prepare(sample.y, sample.weight, known=True)
+        earlier: list[Evolution] | None = None
+        if known:
+            earlier = [Evolution.of(network) for network in self._path[-1]]
+        elif self.init is not None:
+            earlier = self._start_members(target.shape[1])
+        stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
+        train, n_iter = Rows(sample.X, target, sample.weight), self.n_iter_ + 1
+        self._grow(train, None, loss, seed, earlier, stopping, told)
+        self.n_iter_ = n_iter
+        told.end()
+        return self
+
+    def _draw_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     @abstractmethod
     def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
     ) -> tuple[NDArray[np.float64], Loss]:
-        """Return targets of shape (n_samples, n_outputs), and their loss."""
+        """Return targets of shape (n_samples, n_outputs), and their loss.
+
+        Parameters
+        ----------
+        y : ndarray
+        sample_weight : ndarray of shape (n_samples,)
+        known : bool, default=False
+            Whether what the targets can be is known: classes, say.
+        """
 
     @abstractmethod
     def _finish(
         self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
     ) -> Ensemble:
         """Return the ensemble as the members' held-out rows say that it should be."""
-
-    @abstractmethod
-    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
-        """Return targets, as `_prepare` does, of rows of their own."""
-
-    def _validate(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64]]:
-        """Check rows and weights; rows of weight zero are left out.
-
-        Columns are fitted here: what is returned has codes for levels, and NaN for missing cells.
-        """
-        checks: dict[str, Any] = {
-            **_CHECKS,
-            "multi_output": True,
-            "y_numeric": self._numeric_target,
-            "ensure_min_samples": 2,
-        }
-        if self._goes_on:
-            levels = self._encoding.levels
-        elif self.init is not None:
-            levels = self._start()._encoding.levels
-        else:
-            levels = find_levels(X, categorical_columns(X, self.categorical_features))
-        if levels:
-            validate_data(self, X, y, skip_check_array=True)
-            X, y = check_X_y(read_codes(X, levels), y, estimator=self, **checks)
-        else:
-            X, y = validate_data(self, X, y, **checks)
-        sample_weight = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        sample_weight = self._weights(y, sample_weight)
-        rows = sample_weight > 0
-        if not rows.any():
-            raise ValueError("sample_weight must have at least one positive value.")
-        if not rows.all():
-            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
-        if self.init is not None and not self._goes_on:
-            start = self._start()
-            if self.n_features_in_ != start.n_features_in_:
-                raise ValueError(
-                    f"init must be fitted to the same columns, {self.n_features_in_}, got "
-                    f"{start.n_features_in_}."
-                )
-            self._encoding, self._scaling = start._encoding, start._scaling
-        elif not self._goes_on:
-            self._encoding = fit_encoding(X, sample_weight, levels)
-            self._scaling = fit_scaling(X, sample_weight, self._encoding)
-        return X, y, sample_weight
-
-    def _start(self) -> BaseEvolving:
-        """Return the fitted estimator whose networks the members start from."""
-        check_is_fitted(self.init)
-        if not isinstance(self.init, BaseEvolving):
-            raise ValueError(
-                "init must be a fitted EvolvingRegressor or EvolvingClassifier, got "
-                f"{type(self.init).__name__}."
-            )
-        return self.init
-
-    def _given(self, X: Any, y: Any, sample_weight: Any) -> Rows | None:
-        """Check the validation rows that are given, if there are any."""
-        if X is None and y is None:
-            if sample_weight is not None:
-                raise ValueError("sample_weight_val requires X_val and y_val.")
-            return None
-        if X is None or y is None:
-            raise ValueError("X_val and y_val must be given together.")
-        X = self._read(X)
-        y = check_array(
-            y,
-            ensure_2d=False,
-            dtype=np.float64 if self._numeric_target else None,
-            input_name="y_val",
-        )
-        check_consistent_length(X, y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        weight = self._weights(y, weight)
-        rows = weight > 0
-        if not rows.any():
-            raise ValueError("sample_weight_val must have at least one positive value.")
-        return Rows(X[rows], self._targets(y[rows]), weight[rows])
 
     def _table(self, rows: Rows, dtype: torch.dtype) -> Table:
         """Return rows as the engine reads them."""
@@ -291,14 +214,17 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             ),
         )
 
-    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what rows weigh, given what the user says of each."""
-        return sample_weight
-
     def _grow(
-        self, train: Rows, given: Rows | None, loss: Loss, context: Any, told: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Grow the members.
+        self,
+        train: Rows,
+        given: Rows | None,
+        loss: Loss,
+        seed: int,
+        earlier: Sequence[Evolution] | None,
+        stopping: Stopping,
+        told: Told,
+    ) -> None:
+        """Grow the members, and set the fitted attributes.
 
         Parameters
         ----------
@@ -306,22 +232,14 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         given : Rows, or None
             To judge all members by.
         loss : Loss
-        context, told
-            See `call_back`.
-
-        Returns
-        -------
-        dict
-            The fitted attributes.
+        seed : int
+        earlier : sequence of Evolution, or None
+            What the members go on from.
+        stopping : Stopping
+        told : Told
         """
         self.device_ = self._device()
-        operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
-        earlier = self._earlier(train.target.shape[1], operators)
-        if not self._goes_on:
-            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        settings = self._settings()
-        stopping = self._stopping(settings, len(train.X))
-        dtype = self._torch_dtype(len(train.X))
+        settings, dtype = self._settings(), self._torch_dtype(len(train.X))
         table = self._table(train, dtype)
         validation = None if given is None else self._table(given, dtype)
         known_by = (self._known_by(earlier), train, given)
@@ -330,21 +248,20 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         with (
             torch_threads(1),
             interruptible() as interrupted,
-            resumable(callbacks, self._seed, earlier, known_by) as saved,
+            resumable(callbacks, seed, earlier, known_by) as saved,
         ):
-            self._seed = saved.seed
             tasks = plan_members(
-                table.weight, self.n_members, self.validation_fraction, self._seed,
+                table.weight, self.n_members, self.validation_fraction, saved.seed,
                 None if given is None else len(given.X),
             )  # fmt: skip
             watch = watch_all(
                 interrupted,
                 print_generations(stopping, self.verbose),
                 saved.watch,
-                call_back(context, told, self._fitted),
+                told.watch(self._fitted),
             )
             members = fit_members(
-                table, tasks, operators, loss, settings, stopping.after(saved.spent),
+                table, tasks, self._operators, loss, settings, stopping.after(saved.spent),
                 self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs), validation,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
@@ -355,15 +272,16 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             held_out = evaluate_held_out(table, tasks, ensemble, validation)
             ensemble = self._finish(ensemble, held_out, members, loss)
             saved.done = members[0].stop_reason != "interrupted"
-        # What it takes to go on is several times the size of the model.
-        self._members = members if self.warm_start else None
         path, networks = path_of(members)
-        return {
-            **self._fitted(members, ensemble),
-            "stop_reason_": members[0].stop_reason,
-            "path_": path._asdict(),
-            "_path": networks,
-        }
+        self.__dict__.update(
+            self._fitted(members, ensemble),
+            stop_reason_=members[0].stop_reason,
+            path_=path._asdict(),
+            _path=networks,
+            # What it takes to go on is several times the size of the model.
+            _members=members if self.warm_start else None,
+            _seed=saved.seed,
+        )
 
     @property
     def _goes_on(self) -> bool:
@@ -385,12 +303,15 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         versions = [package.__version__ for package in (torch, np, sklearn)]
         return type(self).__name__, parameters, versions, self._encoding.levels, before
 
-    def _earlier(
-        self, n_outputs: int, operators: tuple[Operator, ...]
-    ) -> Sequence[Evolution] | None:
+    @property
+    def _operators(self) -> tuple[Operator, ...]:
+        """The operators that nodes can have."""
+        return get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
+
+    def _earlier(self, n_outputs: int) -> Sequence[Evolution] | None:
         """Return what the members go on from; None if there is nothing."""
         if not self._goes_on:
-            return None if self.init is None else self._start_members(operators)
+            return None if self.init is None else self._start_members(n_outputs)
         members = self._members
         assert members is not None
         before = (self._encoding.n_features, self._ensemble.n_outputs, len(members))
@@ -407,12 +328,13 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             )
         return members
 
-    def _start_members(self, operators: tuple[Operator, ...]) -> list[Evolution]:
-        """Return the networks of the estimator to start from, as members that did not evolve."""
+    def _start_members(self, n_outputs: int) -> list[Evolution]:
+        """Return the networks of the estimator to start from, with bare heads, as members."""
         networks = self._start()._path[-1]
-        if networks[0].operators != operators:
+        if networks[0].operators != self._operators:
             raise ValueError("init must have been fitted with the same operators.")
-        return [Evolution.of(networks[member % len(networks)]) for member in range(self.n_members)]
+        bare = [network.bare(n_outputs) for network in networks]
+        return [Evolution.of(bare[member % len(bare)]) for member in range(self.n_members)]
 
     def _device(self) -> torch.device:
         """Return the device to compute on."""
@@ -451,12 +373,12 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, settings: Settings, n_rows: int) -> Stopping:
+    def _stopping(self, n_rows: int) -> Stopping:
         """Translate the parameters that say when to stop."""
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _PATIENCE_MANY_ROWS if n_rows > _MANY_ROWS else _PATIENCE
-            if self.n_members == 1 or settings.solver == "adam":
+            if self.n_members == 1 or self._settings().solver == "adam":
                 patience = _PATIENCE_ALONE
         return Stopping(self.n_generations, patience, self.tol, self.max_time, self.n_members)
 
@@ -577,23 +499,6 @@ class BaseEvolving(CallbackSupportMixin, BaseEstimator):
         with torch.no_grad():
             output = function(read, len(X), size)
         return output.T.double().numpy(force=True)
-
-    def _read(self, X: Any) -> NDArray[np.floating]:
-        """Check new rows, and return them with codes for levels."""
-        if self._encoding.levels and not issparse(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            X = check_array(read_codes(X, self._encoding.levels), estimator=self, **_CHECKS)
-        else:
-            X = validate_data(self, X, reset=False, **_CHECKS)
-        rows: NDArray[np.floating] = X
-        return rows
-
-    def __sklearn_tags__(self) -> Any:
-        """Return what is accepted: cells may be missing, columns may be categories."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""

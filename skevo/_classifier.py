@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from ._base import BaseEvolving
@@ -112,10 +112,49 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> EvolvingClassifier:
+        """Take in more rows, and grow the networks by a generation.
+
+        The first call fits how columns are encoded and scaled. The model keeps a uniform sample of
+        at most 20,000 rows of all that have come, and each call grows one generation on it, from
+        the networks as they are. So the order of rows does not matter, and no row is forgotten for
+        having come early. After `fit` it goes on from its networks, with a new sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will come; required in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        EvolvingClassifier
+            Itself. ``n_iter_`` counts generations, and ``history_`` is that of the last call.
+        """
+        if _check_partial_fit_first_call(self, classes) and len(self.classes_) < 2:
+            raise ValueError(f"classes must be at least 2, got {self.classes_.tolist()}.")
+        return self._partial_fit(X, y, sample_weight)
+
     def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
     ) -> tuple[NDArray[np.float64], Loss]:
         """Return the second class's or every class's indicator, and the log-loss."""
+        if not known:
+            self._learn_classes(y)
+        return self._targets(y), LogLoss() if len(self.classes_) == 2 else CrossEntropy()
+
+    def _learn_classes(self, y: NDArray[Any]) -> None:
+        """Find the labels."""
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
@@ -123,7 +162,6 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             raise ValueError(
                 f"y must have at least 2 classes, got one class only: {self.classes_[0]!r}."
             )
-        return self._targets(y), LogLoss() if len(self.classes_) == 2 else CrossEntropy()
 
     def _finish(
         self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss

@@ -130,6 +130,34 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+    ) -> EvolvingRegressor:
+        """Take in more rows, and grow the networks by a generation.
+
+        The first call fits how columns are encoded and scaled. The model keeps a uniform sample of
+        at most 20,000 rows of all that have come, and each call grows one generation on it, from
+        the networks as they are. So the order of rows does not matter, and no row is forgotten for
+        having come early. After `fit` it goes on from its networks, with a new sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        EvolvingRegressor
+            Itself. ``n_iter_`` counts generations, and ``history_`` is that of the last call.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict the targets of rows.
 
@@ -224,7 +252,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         return interval[:, 0] if self._single_output else interval
 
     def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
     ) -> tuple[NDArray[np.float64], Loss]:
         """Return targets in the network's units, and their loss."""
         self._single_output = y.ndim == 1
@@ -236,7 +264,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
 
     def _check_targets(self, target: NDArray[np.float64]) -> None:
         """Raise ValueError if the loss cannot be had of the targets."""
-        if self.loss == "poisson" and not ((target >= 0).all() and (target > 0).any(axis=0).all()):
+        if self.loss == "poisson" and not (target >= 0).all():
             raise ValueError("loss='poisson' requires non-negative y and sum(y) > 0.")
         if self.loss == "gamma" and not (target > 0).all():
             raise ValueError("loss='gamma' requires strictly positive y.")
@@ -251,6 +279,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
             return pinball(target, weight, self.quantile)
         if self.loss in ("absolute_error", "huber"):
             return pinball(target, weight, 0.5)
+        if self.loss == "poisson" and not (target > 0).any(axis=0).all():
+            raise ValueError("loss='poisson' requires non-negative y and sum(y) > 0.")
         if self.loss in ("poisson", "gamma"):
             return logarithmic(target, weight)
         return standard(target, weight)

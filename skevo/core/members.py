@@ -307,24 +307,16 @@ class _Group:
         return [table if inputs is None else table.of(inputs) for inputs in self.seen]
 
     def population(self, linear: Network) -> Population:
-        """Return what to start from without a state: nodes of networks, if any, and bare heads."""
-        return Population.of(
-            [
-                linear if start is None else _bare(start.network, inputs, linear)
-                for start, inputs in zip(self.starts, self.seen, strict=True)
-            ]
-        )
-
-
-def _bare(network: Network, inputs: Index | None, linear: Network) -> Network:
-    """Return the nodes of a network, in terms of the inputs that are seen, with a bare head."""
-    weight = network.weight.new_zeros(len(linear.bias), network.topology.n_columns)
-    bare = replace(network, weight=weight, bias=weight[:, 0])
-    if inputs is not None:
-        places = np.full(network.topology.n_inputs, -1)
-        places[inputs] = np.arange(len(inputs))
-        bare = bare.relocate(places, len(inputs))
-    return bare.to(linear.bias.device, linear.bias.dtype)
+        """Return what to start from without a state: the networks, if any, or linear ones."""
+        networks = []
+        for start, inputs in zip(self.starts, self.seen, strict=True):
+            network = linear if start is None else start.network
+            if start is not None and inputs is not None:
+                places = np.full(network.topology.n_inputs, -1)
+                places[inputs] = np.arange(len(inputs))
+                network = network.bare(len(network.bias)).relocate(places, len(inputs))
+            networks.append(network.to(linear.bias.device, linear.bias.dtype))
+        return Population.of(networks)
 
 
 def _grower(
