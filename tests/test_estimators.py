@@ -394,6 +394,18 @@ def test_warm_start_other_rows_goes_on(estimator, data):
     assert model.score(X, y) > 0.4
 
 
+def test_warm_start_other_target_is_learnt_at_once():
+    X, y = regression()
+    parameters = {**FAST, "n_members": 1, "validation_fraction": None, "n_iter_no_change": None}
+    model = EvolvingRegressor(**parameters, warm_start=True).fit(X, y)
+    other = X[:, 0] + 0.1 * y / y.std()
+    model.set_params(n_generations=model.n_iter_ + 1).fit(X, other)
+    # The model that is kept may be the one before, of the other target.
+    assert model.history_["loss"][-1] > 1e-6
+    model.set_params(n_generations=model.n_iter_ + 5).fit(X, other)
+    assert model.history_["loss"][-1] == pytest.approx(1 - model.score(X, other), rel=0.2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"n_members": 3}, "n_members of the fit before"), ({"n_generations": 2}, ">= 6")],

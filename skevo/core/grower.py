@@ -465,15 +465,13 @@ class Grower:
             generator.set_state(its_state)
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
-        gram = self.moments.gram
+        moments = self.moments
         self.alpha, self.age = state.alpha, state.age
         summaries = dict(zip(self._summaries, state.summaries, strict=True))
         before = summaries[self.searched].moments
         assert before is not None
-        size = gram.diagonal(dim1=1, dim2=2).sqrt()
         rounding = 1e-9 if self.searched.columns.dtype == torch.float64 else ROUNDING
-        most = rounding * size[..., None] * size[:, None]
-        if ((gram - before.gram.to(gram)).abs() <= most).all():
+        if moments.equal(before, rounding):
             for rows, summary in self._summaries.items():
                 summary.state = summaries[rows]
             self._curvature = state.curvature
