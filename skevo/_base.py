@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -155,7 +156,8 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
         if not self._goes_on:
             self._seed = self._draw_seed()
         self._sample = None
-        train, stopping = Rows(rows, target, weight), self._stopping(len(rows))
+        means = self._learn_scale(rows, self._in_user_units(y, target), weight, self._goes_on)
+        train, stopping = Rows(rows, target, weight, means), self._stopping(len(rows))
         self._grow(train, self._given(*given), loss, self._seed, earlier, stopping, told)
         told.end()
         return self
@@ -175,7 +177,9 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
         elif self.init is not None:
             earlier = self._start_members(target.shape[1])
         stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
-        train, n_iter = Rows(sample.X, target, sample.weight), self.n_iter_ + 1
+        shown = self._in_user_units(sample.y, target)
+        means = self._learn_scale(sample.X, shown, sample.weight, known)
+        train, n_iter = Rows(sample.X, target, sample.weight, means), self.n_iter_ + 1
         self._grow(train, None, loss, seed, earlier, stopping, told)
         self.n_iter_ = n_iter
         told.end()
@@ -204,15 +208,24 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
     ) -> Ensemble:
         """Return the ensemble as the members' held-out rows say that it should be."""
 
+    def _in_user_units(self, y: NDArray[Any], target: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return targets, of shape (n_samples, n_outputs), as users know them."""
+        return target
+
     def _table(self, rows: Rows, dtype: torch.dtype) -> Table:
         """Return rows as the engine reads them."""
-        return Table(
-            ScaledColumns(rows.X, self._encoding, self._scaling, self.device_, dtype),
-            *(
-                torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
-                for part in (rows.target.T, rows.weight)
-            ),
+        told = None if rows.means is None else rows.means.of()
+        target, weight = (
+            torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
+            for part in (rows.target.T, rows.weight)
         )
+        return Table(self._columns(rows, dtype, told), target, weight)
+
+    def _columns(
+        self, rows: Rows, dtype: torch.dtype, told: NDArray[np.float64] | None
+    ) -> ScaledColumns:
+        """Return the columns of rows, with what they are told of categories of many levels."""
+        return ScaledColumns(rows.X, self._encoding, self._scaling, self.device_, dtype, told)
 
     def _grow(
         self,
@@ -254,6 +267,15 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
                 table.weight, self.n_members, self.validation_fraction, saved.seed,
                 None if given is None else len(given.X),
             )  # fmt: skip
+            judged = table
+            if train.means is not None and given is None and tasks[0].validation is not None:
+                # No member is told of what it is judged by.
+                folds = [task.validation.numpy() for task in tasks if task.validation is not None]
+                own = [self._columns(train, dtype, train.means.of(fold)) for fold in folds]
+                judged = replace(
+                    table, inputs=self._columns(train, dtype, train.means.held_out(folds))
+                )
+                table = replace(table, own=own)
             watch = watch_all(
                 interrupted,
                 print_generations(stopping, self.verbose),
@@ -269,7 +291,7 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
                 ensemble = ensemble.corrected(
                     table.inputs, table.target, table.weight, loss, members
                 )
-            held_out = evaluate_held_out(table, tasks, ensemble, validation)
+            held_out = evaluate_held_out(judged, tasks, ensemble, validation)
             ensemble = self._finish(ensemble, held_out, members, loss)
             saved.done = members[0].stop_reason != "interrupted"
         path, networks = path_of(members)
@@ -532,7 +554,7 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
 
     def _formula(self, names: Sequence[str]) -> str:
         """Write the network, the columns of the table being called by the given names."""
-        names = self._encoding.names(names)
+        names = self._encoding.names(names, self._target_names())
         outputs, network = self._output_names(), self._network_in_units()
         ensemble = self._ensemble
         if ensemble.n_members == 1:

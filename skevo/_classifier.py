@@ -242,7 +242,15 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         codes = (output[:, 0] > 0).astype(int) if len(self.classes_) == 2 else output.argmax(axis=1)
         return self.classes_[codes]
 
+    def _target_names(self) -> list[str]:
+        """Return what the formula calls the targets."""
+        return [f"[class = {label}]" for label in self._shown_classes]
+
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
-        shown = self.classes_[1:] if len(self.classes_) == 2 else self.classes_
-        return [f"logit({label})" for label in shown]
+        return [f"logit({label})" for label in self._shown_classes]
+
+    @property
+    def _shown_classes(self) -> NDArray[Any]:
+        """The classes that have an output."""
+        return self.classes_[1:] if len(self.classes_) == 2 else self.classes_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,12 +21,12 @@ from sklearn.utils.validation import (
 
 from ._columns import (
     Encoding,
-    Levels,
     categorical_columns,
     find_levels,
     fit_encoding,
     read_codes,
 )
+from ._level_means import OrderedMeans
 from ._preprocessing import Scaling, fit_scaling
 
 __all__ = ["ReadsTables", "Rows"]
@@ -43,11 +44,14 @@ class Rows(NamedTuple):
         With codes for levels, and NaN for missing cells.
     target : ndarray of shape (n_samples, n_outputs)
     weight : ndarray of shape (n_samples,)
+    means : OrderedMeans, or None
+        What rows to fit to are told of categories of many levels, if there are any.
     """
 
     X: NDArray[np.floating]
     target: NDArray[np.float64]
     weight: NDArray[np.float64]
+    means: OrderedMeans | None = None
 
 
 class ReadsTables(BaseEstimator):
@@ -104,24 +108,52 @@ class ReadsTables(BaseEstimator):
         if not rows.all():
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
         if not known:
-            self._learn_columns(X, sample_weight, levels)
+            self._encoding = (
+                fit_encoding(X, sample_weight, levels)
+                if self.init is None
+                else self._start()._encoding
+            )
         return X, y, sample_weight
 
-    def _learn_columns(
-        self, X: NDArray[np.floating], sample_weight: NDArray[np.float64], levels: Levels
-    ) -> None:
-        """Fit how columns are encoded and scaled, or take it from the model to start from."""
-        if self.init is None:
-            self._encoding = fit_encoding(X, sample_weight, levels)
-            self._scaling = fit_scaling(X, sample_weight, self._encoding)
-            return
-        start = self._start()
-        if self.n_features_in_ != start.n_features_in_:
-            raise ValueError(
-                f"init must be fitted to the same columns, {self.n_features_in_}, got "
-                f"{start.n_features_in_}."
-            )
-        self._encoding, self._scaling = start._encoding, start._scaling
+    def _learn_scale(
+        self,
+        X: NDArray[np.floating],
+        target: NDArray[np.float64],
+        sample_weight: NDArray[np.float64],
+        known: bool,
+    ) -> OrderedMeans | None:
+        """Fit how columns are scaled, and the means of the target at levels of categories.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        target : ndarray of shape (n_samples, n_outputs)
+            In the user's units.
+        sample_weight : ndarray of shape (n_samples,)
+        known : bool
+            Whether the columns are those of the fit before.
+        """
+        encoding, means = self._encoding, None
+        if len(encoding.told):
+            n_levels = [len(encoding.levels[column]) for column in encoding.told]
+            means = OrderedMeans(X[:, encoding.told], n_levels, target, sample_weight)
+            self._encoding = encoding = replace(encoding, means=means.means)
+        if self.init is None and not known:
+            self._scaling = fit_scaling(X, sample_weight, encoding)
+        elif not known:
+            start = self._start()
+            if self.n_features_in_ != start.n_features_in_:
+                raise ValueError(
+                    f"init must be fitted to the same columns, {self.n_features_in_}, got "
+                    f"{start.n_features_in_}."
+                )
+            if len(encoding) != len(start._encoding):
+                raise ValueError(
+                    "init must be fitted to as many outputs, for categories with many levels are "
+                    "encoded as means of the outputs."
+                )
+            self._scaling = start._scaling
+        return means
 
     def _start(self) -> ReadsTables:
         """Return the fitted estimator whose networks the members start from."""

@@ -262,6 +262,10 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         target = units(target)
         return target, self._torch_loss(units, target, sample_weight, self._torch_dtype(len(y)))
 
+    def _in_user_units(self, y: NDArray[Any], target: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return targets as they were passed."""
+        return _columns(y)
+
     def _check_targets(self, target: NDArray[np.float64]) -> None:
         """Raise ValueError if the loss cannot be had of the targets."""
         if self.loss == "poisson" and not (target >= 0).all():
@@ -362,9 +366,13 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         """Return what the correction is clipped to, in the target's units."""
         return super()._limits_in_units() * self._units.factor
 
+    def _target_names(self) -> list[str]:
+        """Return what the formula calls the targets."""
+        return ["y"] if self._single_output else [f"y{k}" for k in range(len(self._units.low))]
+
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
-        names = ["y"] if self._single_output else [f"y{k}" for k in range(len(self._units.low))]
+        names = self._target_names()
         return [f"log({name})" for name in names] if self._units.log else names
 
 

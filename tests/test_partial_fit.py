@@ -106,7 +106,7 @@ def test_frames_come_part_by_part():
         model.partial_fit(frame[part], y[part])
     unknown = frame[:1].assign(d="neither")
     assert np.isfinite(model.predict(unknown)).all()
-    assert "[d = plus]" in model._encoding.names(list("abcd"))
+    assert "[d = plus]" in model._encoding.names(list("abcd"), ["y"])
     with pytest.raises(ValueError, match="feature names should match"):
         model.partial_fit(frame.rename(columns={"a": "z"}), y)
 

@@ -65,11 +65,18 @@ class Table:
     inputs : Inputs of shape (n_inputs, n_samples)
     target : Tensor of shape (n_outputs, n_samples)
     weight : Tensor of shape (n_samples,)
+    own : sequence of Inputs
+        What each member reads instead of ``inputs``, if not all of them read the same.
     """
 
     inputs: Inputs
     target: Tensor
     weight: Tensor
+    own: Sequence[Inputs] = ()
+
+    def for_member(self, number: int) -> Table:
+        """Return the table as a member reads it."""
+        return replace(self, inputs=self.own[number], own=()) if self.own else self
 
     def of(self, columns: Index) -> Table:
         """Return the table with some of the input columns."""
@@ -274,7 +281,7 @@ def fit_members(
             growers.append(
                 _grower(group, table, given or table, operators, loss, settings, block_size)
             )
-            views += group.views(table)
+            views += group.views(replace(table, own=()) if table.own else table)
             courses += [
                 Course(share, inputs, n_inputs, start)
                 for inputs, start in zip(seen, before, strict=True)
@@ -304,7 +311,11 @@ class _Group:
 
     def views(self, table: Table) -> list[Table]:
         """Return what each member sees of a table."""
-        return [table if inputs is None else table.of(inputs) for inputs in self.seen]
+        tables = [table.for_member(task.number) for task in self.tasks]
+        return [
+            table if inputs is None else table.of(inputs)
+            for table, inputs in zip(tables, self.seen, strict=True)
+        ]
 
     def population(self, linear: Network) -> Population:
         """Return what to start from without a state: the networks, if any, or linear ones."""
@@ -410,7 +421,8 @@ def _inputs_to_see(
     telling = []
     for task in tasks:
         some = slice(_SELECTION_ROWS) if task.train is None else task.train[:_SELECTION_ROWS]
-        part = (table.inputs[:, some], table.target[:, some], table.weight[some])
+        inputs = table.for_member(task.number).inputs[:, some]
+        part = (inputs, table.target[:, some], table.weight[some])
         telling.append(most_telling(*part, MOST_INPUTS))
     if not known:
         return [*telling]
