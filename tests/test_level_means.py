@@ -111,7 +111,8 @@ def test_many_levels_are_learnt():
     assert model.score(X_test, y_test) > without.score(X_test[["size"]], y_test) + 0.3
     assert model.score(X_test, y_test) > 0.8
     held = model.history_["validation_loss"].reshape(4, -1).min(axis=1).mean()
-    assert held == pytest.approx(1 - model.score(X_test, y_test), abs=0.04)
+    # What a member is judged by is told of fewer rows than new rows are, never of more.
+    assert held > 1 - model.score(X_test, y_test) - 0.01
 
 
 def test_levels_that_say_nothing_do_no_harm():
