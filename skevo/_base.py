@@ -27,6 +27,7 @@ from ._callbacks import (
     watch_all,
 )
 from ._formula import formula_text
+from ._memory import check_memory, peak_memory
 from ._path import Path, path_of
 from ._preprocessing import ScaledColumns
 from ._reading import ReadsTables, Rows
@@ -253,6 +254,10 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
         """
         self.device_ = self._device()
         settings, dtype = self._settings(), self._torch_dtype(len(train.X))
+        if self.device_.type == "cpu":
+            # Without a node yet.
+            sizes = len(train.X), len(self._encoding), train.target.shape[1], 0, self.n_members
+            check_memory(peak_memory(*sizes, dtype.itemsize), self.n_members)
         table = self._table(train, dtype)
         validation = None if given is None else self._table(given, dtype)
         known_by = (self._known_by(earlier), train, given)

@@ -13,7 +13,7 @@ from joblib import Parallel, delayed, parallel_config
 from numpy.testing import assert_array_equal
 from sklearn.model_selection import GridSearchCV
 
-from skevo import EvolvingClassifier, EvolvingRegressor
+from skevo import EvolvingClassifier, EvolvingRegressor, _memory
 
 QUICK = {"n_members": 2, "n_generations": 2, "random_state": 0}
 
@@ -226,3 +226,31 @@ def test_block_size_gives_the_same_topology_of_many_rows(block_size):
     )
     assert usual._ensemble.network.topology == other._ensemble.network.topology
     np.testing.assert_allclose(usual.predict(X), other.predict(X), atol=1e-4)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_fit_is_refused_early(monkeypatch):
+    X, y = rows()
+    monkeypatch.setattr(_memory, "available_memory", lambda: 100 * 2**20)
+    with pytest.raises(MemoryError, match=r"at least 7\.9 GiB, and 0\.1 GiB can be had: take fewer"):
+        EvolvingRegressor(n_members=2000).fit(X, y)
+    assert EvolvingRegressor(**QUICK).fit(X, y).n_iter_ == 2
+    monkeypatch.setattr(_memory, "available_memory", lambda: None)
+    assert EvolvingRegressor(**QUICK).fit(X, y).n_iter_ == 2
+
+
+def test_available_memory_is_that_of_the_machine():
+    there = _memory.available_memory()
+    assert there is None or 2**20 < there < 2**50
+
+
+def test_peak_memory_grows_as_documented():
+    of = _memory.peak_memory
+    base = of(1000, 10, 1, 20, 1, 8)
+    of_member = 4 * 2**20 + 2.5 * 8 * 1000 * 30 + 250 * 30**2
+    assert of(1000, 10, 1, 20, 2, 8) - base == of_member + 24 * (50**2 - 30**2)
+    # Of more rows a member works on no more, and of more columns it sees no more.
+    assert of(2_000_000, 10, 1, 20, 1, 4) - of(1_000_000, 10, 1, 20, 1, 4) == 32 * 10**6
+    assert of(1000, 900, 1, 20, 1, 8) == of(1000, 300, 1, 20, 1, 8)
