@@ -234,7 +234,9 @@ def test_block_size_gives_the_same_topology_of_many_rows(block_size):
 def test_what_cannot_fit_is_refused_early(monkeypatch):
     X, y = rows()
     monkeypatch.setattr(_memory, "available_memory", lambda: 100 * 2**20)
-    with pytest.raises(MemoryError, match=r"at least 7\.9 GiB, and 0\.1 GiB can be had: take fewer"):
+    with pytest.raises(
+        MemoryError, match=r"at least 7\.9 GiB, and 0\.1 GiB can be had: take fewer"
+    ):
         EvolvingRegressor(n_members=2000).fit(X, y)
     assert EvolvingRegressor(**QUICK).fit(X, y).n_iter_ == 2
     monkeypatch.setattr(_memory, "available_memory", lambda: None)

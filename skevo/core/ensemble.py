@@ -33,6 +33,9 @@ __all__ = ["Ensemble"]
 
 # The correction is fitted to at most so many rows.
 _MOST_ROWS = 20_000
+# It has at most so many nodes, as many as the default number of members can have: its cost grows
+# with their square and cube.
+_MOST_NODES = 1600
 # The penalty is at least this: few rows say little about what networks miss that were fitted to
 # them.
 _LEAST_ALPHA = 500.0
@@ -203,12 +206,17 @@ class Ensemble:
         return replace(self, network=self.network.to(device), limits=limits)
 
     def _columns(self) -> Tensor:
-        """Return the columns of a correction: nodes, and inputs that most of the members see."""
-        n_inputs, n_columns = self.network.topology.n_inputs, self.network.topology.n_columns
-        seen = (self.network.weight[:, :n_inputs] != 0).sum(dim=0)
-        order = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
-        nodes = torch.arange(n_inputs, n_columns, device=order.device)
-        return torch.cat([order.sort().values, nodes])
+        """Return the columns of a correction: nodes, and inputs that most of the members see.
+
+        Of many members, those nodes that weigh most; all of them have a spread of about 1.
+        """
+        n_inputs = self.network.topology.n_inputs
+        weight = self.network.weight.abs()
+        seen = (weight[:, :n_inputs] != 0).sum(dim=0)
+        inputs = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
+        nodes = weight[:, n_inputs:].sum(dim=0).sort(descending=True, stable=True).indices
+        chosen = nodes[:_MOST_NODES] + n_inputs
+        return torch.cat([inputs.sort().values, chosen.sort().values])
 
 
 def _noise(
