@@ -26,11 +26,13 @@ from ._callbacks import (
     resumable,
     watch_all,
 )
+from ._explain import Explains
 from ._formula import formula_text
+from ._html import ShowsHTML
 from ._memory import check_memory, peak_memory
 from ._path import Path, path_of
 from ._preprocessing import ScaledColumns
-from ._reading import ReadsTables, Rows
+from ._reading import Rows
 from ._sample import Sample, take_in
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
@@ -51,7 +53,7 @@ _MANY_ROWS = 4096
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
 
-class BaseEvolving(CallbackSupportMixin, ReadsTables):
+class BaseEvolving(CallbackSupportMixin, ShowsHTML, Explains):
     """Constructor, fit and evaluation of both estimators."""
 
     _ensemble: Ensemble
@@ -309,6 +311,7 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
             _members=members if self.warm_start else None,
             _seed=saved.seed,
         )
+        self._measure(judged, loss)
 
     @property
     def _goes_on(self) -> bool:
@@ -479,7 +482,8 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
         model._path = self._path[own]
         if place < len(self._path) - 1:
             ensemble = Ensemble.of(self._path[place])
-            model._ensemble, model._members, model._intervals = ensemble, None, None
+            model._ensemble, model._members = ensemble, None
+            model._intervals = model._measured = None
             model.n_nodes_ = ensemble.network.n_nodes
             model.n_parameters_ = ensemble.network.n_parameters
         return model
@@ -542,10 +546,18 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
         output that says how they are combined.
         """
         check_is_fitted(self)
+        return self._formula(self._column_names())
+
+    def _column_names(self) -> list[str]:
+        """Return what the columns of the table are called."""
         names = getattr(self, "feature_names_in_", None)
         if names is None:
-            names = [f"x{column}" for column in range(self.n_features_in_)]
-        return self._formula(names)
+            return [f"x{column}" for column in range(self.n_features_in_)]
+        return [str(name) for name in names]
+
+    def _response(self, X: Any) -> NDArray[np.float64]:
+        """Return what contributions sum to, of shape (n_samples, n_outputs)."""
+        return self._output(X)
 
     def _network_in_units(self) -> Network:
         """Return the network whose outputs are what the formula calls them."""

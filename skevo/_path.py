@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .core.course import Evolution
 from .core.network import Network
 
-__all__ = ["RULES", "Path", "path_of"]
+__all__ = ["RULES", "Path", "mean_history", "path_of"]
 
 RULES = ("best", "one-standard-error", "steepest")
 # A model that is chosen for its steep gain has at most so many times the lowest loss.
@@ -111,3 +111,15 @@ def path_of(members: Sequence[Evolution]) -> tuple[Path, list[list[Network]]]:
             )
         )
     return Path(*map(np.array, zip(*lines, strict=True))), networks
+
+
+def mean_history(history: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the history's means over members, of shape (n_generations,), by generation."""
+    generation, at, count = np.unique(
+        history["generation"], return_inverse=True, return_counts=True
+    )
+    means = {
+        name: np.bincount(at, history[name]) / count
+        for name in ("loss", "validation_loss", "n_nodes")
+    }
+    return {"generation": generation, **means}
