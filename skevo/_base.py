@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -13,38 +13,34 @@ import sklearn
 import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_array,
-    check_is_fitted,
-    check_X_y,
-    validate_data,
-)
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import (
     CallbackSupportMixin,
-    call_back,
+    Told,
     interruptible,
     print_generations,
     resumable,
     watch_all,
 )
-from ._columns import Encoding, categorical_columns, find_levels, fit_encoding, read_codes
-from ._export import ExportMixin
+from ._export import Exports
 from ._formula import formula_text
-from ._path import Path, path_of
-from ._preprocessing import ScaledColumns, Scaling, fit_scaling
+from ._html import ShowsHTML
+from ._memory import check_memory, peak_memory
+from ._path import HasPath, path_of
+from ._preprocessing import ScaledColumns
+from ._reading import Rows
+from ._sample import Sample, take_in
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
+from .core.held_out import HeldOut, evaluate_held_out
 from .core.losses import Loss
 from .core.members import Table, fit_members, plan_members
 from .core.network import Network
-from .core.operators import DEFAULT_OPERATORS, get_operators
+from .core.operators import DEFAULT_OPERATORS, Operator, get_operators
 from .core.threads import torch_threads
 
 __all__ = ["BaseEvolving"]
@@ -55,22 +51,15 @@ _MANY_ROWS = 4096
 # that of one, on few and, where each takes longer, on many rows; and of one alone.
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
-# What is asked of rows; cells may be missing.
-_CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 
-
-class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
+class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
     """Constructor, fit and evaluation of both estimators."""
 
-    _numeric_target: ClassVar[bool]
-    _encoding: Encoding
-    _scaling: Scaling
     _ensemble: Ensemble
     _members: list[Evolution] | None
-    _path: list[list[Network]]
-    path_: dict[str, NDArray[Any]]
-    n_nodes_: int
-    n_parameters_: int
+    _sample: Sample | None
+    _seed: int
+    n_iter_: int
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
@@ -96,6 +85,7 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
         "device": [str],
         "n_jobs": [Integral, None],
         "warm_start": ["boolean"],
+        "init": [HasMethods(["fit", "predict"]), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -124,6 +114,7 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
         dtype: str = "auto",
         n_jobs: int | None = None,
         warm_start: bool = False,
+        init: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -148,139 +139,174 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.warm_start = warm_start
+        self.init = init
         self.random_state = random_state
         self.verbose = verbose
 
     # -- fitting -------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        """Fit to rows, with callbacks told of it."""
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        context = self._init_callback_context(max_subtasks=self.n_generations + 1)
-        context.call_on_fit_task_begin(**told)
-        rows, y, weight = self._validate(X, y, sample_weight)
+    def _fit(self, X: Any, y: Any, sample_weight: Any, given: tuple[Any, Any, Any]) -> Self:
+        """Fit to rows, as a whole or going on from the fit before."""
+        told = Told(self, self.n_generations, X, y, sample_weight)
+        rows, y, weight = self._validate(X, y, sample_weight, self._goes_on)
         target, loss = self._prepare(y, weight)
-        self.__dict__.update(self._grow(rows, target, weight, loss, context, told))
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        earlier = self._earlier(target.shape[1])
+        if not self._goes_on:
+            self._seed = self._draw_seed()
+        self._sample = None
+        means = self._learn_scale(rows, self._in_user_units(y, target), weight, self._goes_on)
+        train, stopping = Rows(rows, target, weight, means), self._stopping(len(rows))
+        self._grow(train, self._given(*given), loss, self._seed, earlier, stopping, told)
+        told.end()
         return self
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Grow a generation on a sample of all rows that have come so far."""
+        told, known = Told(self, 1, X, y, sample_weight), hasattr(self, "_ensemble")
+        rows, y, weight = self._validate(X, y, sample_weight, known, reset=not known)
+        if not known:
+            self._seed, self._sample, self.n_iter_ = self._draw_seed(), None, 0
+        seed = self._seed + self.n_iter_
+        self._sample = sample = take_in(self._sample, rows, y, weight, seed)
+        target, loss = self._prepare(sample.y, sample.weight, known=True)
+        earlier: list[Evolution] | None = None
+        if known:
+            earlier = [Evolution.of(network) for network in self._path[-1]]
+        elif self.init is not None:
+            earlier = self._start_members(target.shape[1])
+        stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
+        shown = self._in_user_units(sample.y, target)
+        means = self._learn_scale(sample.X, shown, sample.weight, known)
+        train, n_iter = Rows(sample.X, target, sample.weight, means), self.n_iter_ + 1
+        self._grow(train, None, loss, seed, earlier, stopping, told)
+        self.n_iter_ = n_iter
+        told.end()
+        return self
+
+    def _draw_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     @abstractmethod
     def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
     ) -> tuple[NDArray[np.float64], Loss]:
-        """Return targets of shape (n_samples, n_outputs), and their loss."""
-
-    def _validate(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64]]:
-        """Check rows and weights; rows of weight zero are left out.
-
-        Columns are fitted here: what is returned has codes for levels, and NaN for missing cells.
-        """
-        checks: dict[str, Any] = {
-            **_CHECKS,
-            "multi_output": True,
-            "y_numeric": self._numeric_target,
-            "ensure_min_samples": 2,
-        }
-        if self._goes_on:
-            levels = self._encoding.levels
-        else:
-            levels = find_levels(X, categorical_columns(X, self.categorical_features))
-        if levels:
-            validate_data(self, X, y, skip_check_array=True)
-            X, y = check_X_y(read_codes(X, levels), y, estimator=self, **checks)
-        else:
-            X, y = validate_data(self, X, y, **checks)
-        sample_weight = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        rows = sample_weight > 0
-        if not rows.any():
-            raise ValueError("sample_weight must have at least one positive value.")
-        if not rows.all():
-            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
-        if not self._goes_on:
-            self._encoding = fit_encoding(X, sample_weight, levels)
-            self._scaling = fit_scaling(X, sample_weight, self._encoding)
-        return X, y, sample_weight
-
-    def _grow(
-        self,
-        X: NDArray[np.floating],
-        target: NDArray[np.float64],
-        sample_weight: NDArray[np.float64],
-        loss: Loss,
-        context: Any,
-        told: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Grow the members.
+        """Return targets of shape (n_samples, n_outputs), and their loss.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
-        target : ndarray of shape (n_samples, n_outputs)
+        y : ndarray
         sample_weight : ndarray of shape (n_samples,)
-        loss : Loss
-        context, told
-            See `call_back`.
+        known : bool, default=False
+            Whether what the targets can be is known: classes, say.
+        """
 
-        Returns
-        -------
-        dict
-            The fitted attributes.
+    @abstractmethod
+    def _finish(
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+    ) -> Ensemble:
+        """Return the ensemble as the members' held-out rows say that it should be."""
+
+    def _in_user_units(self, y: NDArray[Any], target: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return targets, of shape (n_samples, n_outputs), as users know them."""
+        return target
+
+    def _table(self, rows: Rows, dtype: torch.dtype) -> Table:
+        """Return rows as the engine reads them."""
+        told = None if rows.means is None else rows.means.of()
+        target, weight = (
+            torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
+            for part in (rows.target.T, rows.weight)
+        )
+        return Table(self._columns(rows, dtype, told), target, weight)
+
+    def _columns(
+        self, rows: Rows, dtype: torch.dtype, told: NDArray[np.float64] | None
+    ) -> ScaledColumns:
+        """Return the columns of rows, with what they are told of categories of many levels."""
+        return ScaledColumns(rows.X, self._encoding, self._scaling, self.device_, dtype, told)
+
+    def _grow(
+        self,
+        train: Rows,
+        given: Rows | None,
+        loss: Loss,
+        seed: int,
+        earlier: Sequence[Evolution] | None,
+        stopping: Stopping,
+        told: Told,
+    ) -> None:
+        """Grow the members, and set the fitted attributes.
+
+        Parameters
+        ----------
+        train : Rows
+        given : Rows, or None
+            To judge all members by.
+        loss : Loss
+        seed : int
+        earlier : sequence of Evolution, or None
+            What the members go on from.
+        stopping : Stopping
+        told : Told
         """
         self.device_ = self._device()
-        earlier = self._earlier(target.shape[1])
-        if earlier is None:
-            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        operators = get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
-        settings = self._settings()
-        stopping = self._stopping(settings, len(X))
-        dtype = self._torch_dtype(len(X))
-        table = Table(
-            ScaledColumns(X, self._encoding, self._scaling, self.device_, dtype),
-            *(
-                torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
-                for part in (target.T, sample_weight)
-            ),
-        )
-        known_by = (self._known_by(earlier), X, target, sample_weight)
+        settings, dtype = self._settings(), self._torch_dtype(len(train.X))
+        if self.device_.type == "cpu":
+            # Without a node yet.
+            sizes = len(train.X), len(self._encoding), train.target.shape[1], 0, self.n_members
+            check_memory(peak_memory(*sizes, dtype.itemsize), self.n_members)
+        table = self._table(train, dtype)
+        validation = None if given is None else self._table(given, dtype)
+        known_by = (self._known_by(earlier), train, given)
         callbacks = getattr(self, "_skl_callbacks", [])
         # Several threads would show in the last bits of what each computes a part of.
         with (
             torch_threads(1),
             interruptible() as interrupted,
-            resumable(callbacks, self._seed, earlier, known_by) as saved,
+            resumable(callbacks, seed, earlier, known_by) as saved,
         ):
-            self._seed = saved.seed
-            tasks = plan_members(table.weight, self.n_members, self.validation_fraction, self._seed)
+            tasks = plan_members(
+                table.weight, self.n_members, self.validation_fraction, saved.seed,
+                None if given is None else len(given.X),
+            )  # fmt: skip
+            judged = table
+            if train.means is not None and given is None and tasks[0].validation is not None:
+                # No member is told of what it is judged by.
+                folds = [task.validation.numpy() for task in tasks if task.validation is not None]
+                own = [self._columns(train, dtype, train.means.of(fold)) for fold in folds]
+                judged = replace(
+                    table, inputs=self._columns(train, dtype, train.means.held_out(folds))
+                )
+                table = replace(table, own=own)
             watch = watch_all(
                 interrupted,
                 print_generations(stopping, self.verbose),
                 saved.watch,
-                call_back(context, told, self._fitted),
+                told.watch(self._fitted),
             )
             members = fit_members(
-                table, tasks, operators, loss, settings, stopping.after(saved.spent),
-                self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs),
+                table, tasks, self._operators, loss, settings, stopping.after(saved.spent),
+                self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs), validation,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
             if settings.solver == "exact" and len(members) > 1:
                 ensemble = ensemble.corrected(
                     table.inputs, table.target, table.weight, loss, members
                 )
+            held_out = evaluate_held_out(judged, tasks, ensemble, validation)
+            ensemble = self._finish(ensemble, held_out, members, loss)
             saved.done = members[0].stop_reason != "interrupted"
-        # What it takes to go on is several times the size of the model.
-        self._members = members if self.warm_start else None
         path, networks = path_of(members)
-        return {
-            **self._fitted(members, ensemble),
-            "stop_reason_": members[0].stop_reason,
-            "path_": path._asdict(),
-            "_path": networks,
-        }
+        self.__dict__.update(
+            self._fitted(members, ensemble),
+            stop_reason_=members[0].stop_reason,
+            path_=path._asdict(),
+            _path=networks,
+            # What it takes to go on is several times the size of the model.
+            _members=members if self.warm_start else None,
+            _seed=saved.seed,
+        )
+        self._measure(judged, loss)
 
     @property
     def _goes_on(self) -> bool:
@@ -289,20 +315,28 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
 
     def _known_by(self, earlier: Sequence[Evolution] | None) -> Any:
         """Return what tells this fit from others, beside the rows."""
-        # On these the model does not depend.
+        # On these the model does not depend, or only through ``earlier``.
         parameters = {
             name: value
             for name, value in self.get_params(deep=False).items()
-            if name not in ("n_jobs", "verbose", "warm_start")
+            if name not in ("n_jobs", "verbose", "warm_start", "init")
         }
-        before = [[record[:3] for record in member.history] for member in earlier or []]
+        before = [
+            (member.network.weight.numpy(force=True), [record[:3] for record in member.history])
+            for member in earlier or []
+        ]
         versions = [package.__version__ for package in (torch, np, sklearn)]
         return type(self).__name__, parameters, versions, self._encoding.levels, before
 
-    def _earlier(self, n_outputs: int) -> list[Evolution] | None:
-        """Return what a warm start goes on from; None if there is nothing."""
+    @property
+    def _operators(self) -> tuple[Operator, ...]:
+        """The operators that nodes can have."""
+        return get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
+
+    def _earlier(self, n_outputs: int) -> Sequence[Evolution] | None:
+        """Return what the members go on from; None if there is nothing."""
         if not self._goes_on:
-            return None
+            return None if self.init is None else self._start_members(n_outputs)
         members = self._members
         assert members is not None
         before = (self._encoding.n_features, self._ensemble.n_outputs, len(members))
@@ -318,6 +352,14 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
                 f"warm start, got {self.n_generations}."
             )
         return members
+
+    def _start_members(self, n_outputs: int) -> list[Evolution]:
+        """Return the networks of the estimator to start from, with bare heads, as members."""
+        networks = self._start()._path[-1]
+        if networks[0].operators != self._operators:
+            raise ValueError("init must have been fitted with the same operators.")
+        bare = [network.bare(n_outputs) for network in networks]
+        return [Evolution.of(bare[member % len(bare)]) for member in range(self.n_members)]
 
     def _device(self) -> torch.device:
         """Return the device to compute on."""
@@ -356,12 +398,12 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
             batch_size=self.batch_size,
         )
 
-    def _stopping(self, settings: Settings, n_rows: int) -> Stopping:
+    def _stopping(self, n_rows: int) -> Stopping:
         """Translate the parameters that say when to stop."""
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _PATIENCE_MANY_ROWS if n_rows > _MANY_ROWS else _PATIENCE
-            if self.n_members == 1 or settings.solver == "adam":
+            if self.n_members == 1 or self._settings().solver == "adam":
                 patience = _PATIENCE_ALONE
         return Stopping(self.n_generations, patience, self.tol, self.max_time, self.n_members)
 
@@ -393,53 +435,6 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
             "history_": {name: np.array(column) for name, column in columns},
         }
 
-    def select(self, *, nodes: int | None = None, rule: str = "best") -> Self:
-        """Return a model of the path that the fit took: a smaller one, without fitting again.
-
-        The path, ``path_``, has the model of each generation that improved on those before: what
-        the fit would have given, had it stopped there.
-
-        Parameters
-        ----------
-        nodes : int, default=None
-            At most so many nodes, of all members together. None stands for any number.
-        rule : {"best", "one-standard-error", "steepest"}, default="best"
-            Of these models, ``"best"`` takes the one whose loss is lowest, and
-            ``"one-standard-error"`` the smallest whose validation loss is within a standard error
-            of that [1]_. ``"steepest"`` takes the one where the logarithm of the validation loss
-            fell most per node, among those with at most 1.5 times the lowest [2]_.
-
-        Returns
-        -------
-        EvolvingRegressor or EvolvingClassifier
-            A copy, without the rest of the path: it takes less to store. Its members are averaged
-            without the correction, which is made for the last model of the path alone.
-
-        Raises
-        ------
-        ValueError
-            If no model has so few nodes, or there is no such rule.
-
-        References
-        ----------
-        .. [1] L. Breiman, J. H. Friedman, R. A. Olshen and C. J. Stone, "Classification and
-           regression trees", Wadsworth, 1984, section 3.4.3.
-        .. [2] M. Cranmer, "Interpretable machine learning for science with PySR and
-           SymbolicRegression.jl", arXiv:2305.01582, 2023.
-        """
-        check_is_fitted(self)
-        place = Path(**self.path_).choose(nodes, rule)
-        model = copy(self)
-        own = slice(place, place + 1)
-        model.path_ = {name: column[own] for name, column in self.path_.items()}
-        model._path = self._path[own]
-        if place < len(self._path) - 1:
-            ensemble = Ensemble.of(self._path[place])
-            model._ensemble, model._members = ensemble, None
-            model.n_nodes_ = ensemble.network.n_nodes
-            model.n_parameters_ = ensemble.network.n_parameters
-        return model
-
     # -- evaluation ----------------------------------------------------------------------------
 
     def _output(self, X: Any) -> NDArray[np.float64]:
@@ -455,13 +450,24 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
             The interquartile mean of the members, corrected.
         """
         check_is_fitted(self)
-        encoding = self._encoding
-        if encoding.levels and not issparse(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            X = check_array(read_codes(X, encoding.levels), estimator=self, **_CHECKS)
-        else:
-            X = validate_data(self, X, reset=False, **_CHECKS)
+        return self._evaluate(X, self._ensemble.output)
+
+    def _evaluate(self, X: Any, function: Callable[..., torch.Tensor]) -> NDArray[np.float64]:
+        """Return what a function of the arguments of `Ensemble.output` gives for new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        function : callable
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n)
+            The transpose of what the function returns.
+        """
+        X = self._read(X)
         size = self._ensemble.network.predictor.block_size(len(X))
+        encoding = self._encoding
         memory = np.empty(size * len(encoding))
 
         def read(rows: slice) -> torch.Tensor:
@@ -469,15 +475,8 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
             return torch.from_numpy(self._scaling.columns(part, memory[: part.size]))
 
         with torch.no_grad():
-            output = self._ensemble.output(read, len(X), size)
+            output = function(read, len(X), size)
         return output.T.double().numpy(force=True)
-
-    def __sklearn_tags__(self) -> Any:
-        """Return what is accepted: cells may be missing, columns may be categories."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""
@@ -501,7 +500,11 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             return [f"x{column}" for column in range(self.n_features_in_)]
-        return [*names]
+        return [str(name) for name in names]
+
+    def _response(self, X: Any) -> NDArray[np.float64]:
+        """Return what contributions sum to, of shape (n_samples, n_outputs)."""
+        return self._output(X)
 
     def _network_in_units(self) -> Network:
         """Return the network whose outputs are what the formula calls them."""
@@ -515,7 +518,7 @@ class BaseEvolving(ExportMixin, CallbackSupportMixin, BaseEstimator):
 
     def _formula(self, names: Sequence[str]) -> str:
         """Write the network, the columns of the table being called by the given names."""
-        names = self._encoding.names(names)
+        names = self._encoding.names(names, self._target_names())
         outputs, network = self._output_names(), self._network_in_units()
         ensemble = self._ensemble
         if ensemble.n_members == 1:

@@ -50,7 +50,7 @@ except ImportError:  # scikit-learn < 1.9
 
 __all__ = [
     "CallbackSupportMixin",
-    "call_back",
+    "Told",
     "interruptible",
     "print_generations",
     "resumable",
@@ -211,27 +211,45 @@ def resumable(
             file.remove()
 
 
-def call_back(
-    context: Any, told: dict[str, Any], fitted: Callable[[Sequence[Course]], dict[str, Any]]
-) -> Watch:
-    """Return a watch that calls scikit-learn's callbacks, a task per generation.
+class Told:
+    """What scikit-learn's callbacks are told of a fit: a task per generation.
 
     Parameters
     ----------
-    context : sklearn.callback.CallbackContext
-        Of the fit.
-    told : dict
-        What the hooks are told: ``estimator``, ``X``, ``y`` and ``metadata``.
-    fitted : callable
-        Returns the attributes of an estimator that was fitted as far as some courses have come.
+    estimator : BaseEvolving
+    n_generations : int
+        At most so many tasks, and the linear start.
+    X, y, sample_weight
+        As the user passed them.
     """
 
-    def watch(growth: Growth) -> str:
-        task = context.subcontext(task_name="generation")
-        task.call_on_fit_task_begin(**told)
-        stop = task.call_on_fit_task_end(
-            **told, reconstruction_attributes=lambda: fitted(growth.courses)
-        )
-        return "callback" if stop else ""
+    def __init__(
+        self, estimator: Any, n_generations: int, X: Any, y: Any, sample_weight: Any
+    ) -> None:
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self._rows = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._context = estimator._init_callback_context(max_subtasks=n_generations + 1)
+        self._context.call_on_fit_task_begin(**self._rows)
 
-    return watch
+    def watch(self, fitted: Callable[[Sequence[Course]], dict[str, Any]]) -> Watch:
+        """Return the watch that calls them.
+
+        Parameters
+        ----------
+        fitted : callable
+            Returns the attributes of an estimator that was fitted as far as some courses have come.
+        """
+
+        def watch(growth: Growth) -> str:
+            task = self._context.subcontext(task_name="generation")
+            task.call_on_fit_task_begin(**self._rows)
+            stop = task.call_on_fit_task_end(
+                **self._rows, reconstruction_attributes=lambda: fitted(growth.courses)
+            )
+            return "callback" if stop else ""
+
+        return watch
+
+    def end(self) -> None:
+        """Tell them that the estimator is fitted."""
+        self._context.call_on_fit_task_end(**self._rows, reconstruction_attributes={})

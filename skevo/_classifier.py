@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
+from ._signature import adds_to
+from .core.calibration import fit_scale
+from .core.course import Evolution
+from .core.ensemble import Ensemble
+from .core.held_out import HeldOut
 from .core.losses import CrossEntropy, LogLoss, Loss
 
 __all__ = ["EvolvingClassifier"]
@@ -27,6 +34,10 @@ __all__ = ["EvolvingClassifier"]
     loss="""
     loss : "auto" or "log_loss", default="auto"
         ``"auto"`` is ``"log_loss"``.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, by label, which the rows' own are multiplied with; a label that is
+        not named weighs 1. ``"balanced"`` gives all classes the same total, and leaves that of all
+        rows what it is.
     """,
     fitted="""
     classes_ : ndarray of shape (n_classes,)
@@ -51,12 +62,24 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEvolving._parameter_constraints,
         "loss": [StrOptions({"auto", "log_loss"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
+
+    @adds_to(BaseEvolving)
+    def __init__(self, *, class_weight: Any = None, **common: Any) -> None:
+        super().__init__(**common)
+        self.class_weight = class_weight
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> EvolvingClassifier:
         """Grow the networks.
 
@@ -69,6 +92,13 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         sample_weight : array-like of shape (n_samples,), default=None
             A weight of 0 is as good as the row's removal, and a weight of k as k copies of it; but
             where rows are held out, copies may fall into different folds.
+        X_val : array-like of shape (n_val_samples, n_features), default=None
+            Validation rows. All members are judged by them instead of by folds that they hold out,
+            and train on all of ``X``.
+        y_val : array-like of shape (n_val_samples,) or (n_val_samples, n_outputs), default=None
+            What ``y`` is of ``X``, of ``X_val``.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Weights of the validation rows.
 
         Returns
         -------
@@ -80,23 +110,90 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         ValueError
             If the rows or a parameter are not what is required, or there is one class only.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> EvolvingClassifier:
+        """Take in more rows, and grow the networks by a generation.
+
+        The first call fits how columns are encoded and scaled. The model keeps a uniform sample of
+        at most 20,000 rows of all that have come, and each call grows one generation on it, from
+        the networks as they are. So the order of rows does not matter, and no row is forgotten for
+        having come early. After `fit` it goes on from its networks, with a new sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will come; required in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        EvolvingClassifier
+            Itself. ``n_iter_`` counts generations, and ``history_`` is that of the last call.
+        """
+        if _check_partial_fit_first_call(self, classes) and len(self.classes_) < 2:
+            raise ValueError(f"classes must be at least 2, got {self.classes_.tolist()}.")
+        return self._partial_fit(X, y, sample_weight)
 
     def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
     ) -> tuple[NDArray[np.float64], Loss]:
         """Return the second class's or every class's indicator, and the log-loss."""
+        if not known:
+            self._learn_classes(y)
+        return self._targets(y), LogLoss() if len(self.classes_) == 2 else CrossEntropy()
+
+    def _learn_classes(self, y: NDArray[Any]) -> None:
+        """Find the labels."""
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        n_classes = len(self.classes_)
-        if n_classes < 2:
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
             raise ValueError(
                 f"y must have at least 2 classes, got one class only: {self.classes_[0]!r}."
             )
-        if n_classes == 2:
-            return codes[:, None].astype(np.float64), LogLoss()
-        return np.eye(n_classes)[codes], CrossEntropy()
+
+    def _finish(
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+    ) -> Ensemble:
+        """Return the ensemble with its log-odds drawn towards zero."""
+        return ensemble.scaled(fit_scale(held_out, loss))
+
+    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the second class's or every class's indicator."""
+        y, classes = column_or_1d(y), self.classes_
+        unknown = np.setdiff1d(y, classes)
+        if len(unknown):
+            raise ValueError(f"y has labels that are not among the classes: {unknown.tolist()}.")
+        codes = np.searchsorted(classes, y)
+        return (
+            codes[:, None].astype(np.float64) if len(classes) == 2 else np.eye(len(classes))[codes]
+        )
+
+    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weights of rows times those of their classes."""
+        if self.class_weight is None:
+            return sample_weight
+        y = column_or_1d(y)
+        # A class of which no row weighs anything is as good as absent.
+        present = sample_weight > 0
+        classes, codes = np.unique(y[present], return_inverse=True)
+        weight, known = np.zeros(len(y)), {"y": y[present], "sample_weight": sample_weight[present]}
+        of_classes = compute_class_weight(self.class_weight, classes=classes, **known)
+        if (of_classes < 0).any():
+            raise ValueError(f"class_weight must not be negative, got {self.class_weight}.")
+        weight[present] = sample_weight[present] * of_classes[codes]
+        return weight
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds of rows.
@@ -145,7 +242,15 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         codes = (output[:, 0] > 0).astype(int) if len(self.classes_) == 2 else output.argmax(axis=1)
         return self.classes_[codes]
 
+    def _target_names(self) -> list[str]:
+        """Return what the formula calls the targets."""
+        return [f"[class = {label}]" for label in self._shown_classes]
+
     def _output_names(self) -> list[str]:
         """Return what the formula calls the outputs."""
-        shown = self.classes_[1:] if len(self.classes_) == 2 else self.classes_
-        return [f"logit({label})" for label in shown]
+        return [f"logit({label})" for label in self._shown_classes]
+
+    @property
+    def _shown_classes(self) -> NDArray[Any]:
+        """The classes that have an output."""
+        return self.classes_[1:] if len(self.classes_) == 2 else self.classes_

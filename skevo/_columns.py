@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from ._level_means import places
 from .core.statistics import weighted_quantiles
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
 # The levels of each categorical column, by its position.
 Levels = Mapping[int, tuple[Any, ...]]
 
-# A level of fewer rows, in units of weight, has no column of its own, nor have more than so many.
+# A level of fewer rows, in units of weight, has no column of its own, nor have those of a column
+# with more than so many others.
 _RARE = 3.0
 _MOST_LEVELS = 255
 # Medians are those of at least so many rows, if there are as many.
@@ -55,7 +57,8 @@ class Encoding:
 
     First the numeric columns, missing cells filled; then, for each column that had missing cells, a
     column that is 1 where the cell is missing; then a column for each level that is not rare, 1
-    where the cell is that level. A level that is rare, or unknown, has no 1 anywhere.
+    where the cell is that level. A level that is rare, or unknown, has no 1 anywhere. Last, for
+    each categorical column with many levels, the means of the outputs at its level.
 
     Attributes
     ----------
@@ -71,6 +74,10 @@ class Encoding:
         Columns that had missing cells.
     shown : ndarray of shape (n_shown, 2), int64
         Column and code of the levels that have a column of their own.
+    told : ndarray of int64
+        Columns of many levels.
+    means : tuple of ndarray of shape (n_outputs, n_levels + 2)
+        For each of them the means at its levels, where it is missing, and where it is unknown.
     """
 
     n_features: int
@@ -79,9 +86,16 @@ class Encoding:
     fill: NDArray[np.float64]
     missing: NDArray[np.int64]
     shown: NDArray[np.int64]
+    told: NDArray[np.int64]
+    means: tuple[NDArray[np.float64], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.numeric) + len(self.missing) + len(self.shown)
+        return len(self.numeric) + len(self.missing) + len(self.shown) + self.n_told
+
+    @property
+    def n_told(self) -> int:
+        """Columns of means, which are the last."""
+        return sum(map(len, self.means))
 
     def __call__(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Encode rows.
@@ -102,21 +116,31 @@ class Encoding:
             return X
         cells = X.T
         columns = np.empty((len(self), len(X)))
-        numbers, missing, shown = np.split(
-            columns, np.cumsum([len(self.numeric), len(self.missing)])
+        numbers, missing, shown, told = np.split(
+            columns, np.cumsum([len(self.numeric), len(self.missing), len(self.shown)])
         )
         numbers[:] = cells[self.numeric]
         np.copyto(numbers, self.fill[:, None], where=np.isnan(numbers))
         missing[:] = np.isnan(cells[self.missing])
         shown[:] = cells[self.shown[:, 0]] == self.shown[:, 1:]
+        if self.means:
+            at = [places(cells[column], len(self.levels[column])) for column in self.told]
+            told[:] = np.concatenate([mean[:, k] for mean, k in zip(self.means, at, strict=True)])
         return columns.T
 
-    def names(self, names: Sequence[str]) -> list[str]:
-        """Return what the columns are called, from the names of the table's columns."""
+    @property
+    def sources(self) -> NDArray[np.int64]:
+        """Which column of the table each column comes from, of shape (n_columns,)."""
+        told = np.repeat(self.told, [len(mean) for mean in self.means])
+        return np.concatenate([self.numeric, self.missing, self.shown[:, 0], told])
+
+    def names(self, names: Sequence[str], outputs: Sequence[str]) -> list[str]:
+        """Return what the columns are called, from the names of the table's columns and outputs."""
         return [
             *(str(names[column]) for column in self.numeric),
             *(f"missing({names[column]})" for column in self.missing),
             *(f"[{names[column]} = {self.levels[column][code]}]" for column, code in self.shown),
+            *(f"mean({output} | {names[column]})" for column in self.told for output in outputs),
         ]
 
 
@@ -143,13 +167,15 @@ def fit_encoding(
     numeric = np.setdiff1d(np.arange(n_features), [*levels]).astype(np.int64)
     some = slice(None, None, max(1, len(X) // _SAMPLE))
     fill = _medians(X[some][:, numeric], sample_weight[some], is_missing[numeric])
-    shown = []
+    shown, told = [], []
     for column in sorted(levels):
         # A code per level, and one more for missing cells.
         codes = np.nan_to_num(X[:, column], nan=len(levels[column])).astype(np.int64)
         weight = np.bincount(codes, sample_weight, len(levels[column]) + 1)[:-1]
         own = np.flatnonzero(weight >= _RARE)
-        own = np.sort(own[np.argsort(-weight[own], kind="stable")[:_MOST_LEVELS]])
+        if len(own) > _MOST_LEVELS:
+            told.append(column)
+            continue
         if len(own) == np.count_nonzero(weight) == 2 and not is_missing[column]:
             # Of two levels one says it all.
             own = own[1:]
@@ -161,6 +187,7 @@ def fit_encoding(
         fill,
         np.flatnonzero(is_missing),
         np.array(shown, dtype=np.int64).reshape(-1, 2),
+        np.array(told, dtype=np.int64),
     )
 
 

@@ -34,7 +34,7 @@ _DOCSTRING = """{summary}
     alpha : "auto" or float, default="auto"
         Ridge penalty of the head on standardised columns, in units of the summed loss (with
         ``solver="adam"``, on columns as they are scaled on entry). ``"auto"``
-        chooses it by generalised cross-validation for squared error, again and again as the network
+        chooses it by generalised cross-validation in regression, again and again as the network
         grows; it is 0.3 for the log-loss, and 0 with ``solver="adam"``.
     pruning : {{"loss", "std"}}, default="loss"
         What is pruned: leaves whose removal raises the loss by less than noise would, or, when
@@ -44,7 +44,8 @@ _DOCSTRING = """{summary}
         Which columns are categories: names, positions, or a boolean for each column; None for none.
         ``"from_dtype"`` takes the columns of a pandas or polars frame whose dtype is category, enum
         or text. A level of at least three rows becomes a column that is 1 where the cell is that
-        level; unknown levels are as good as rare ones. In numeric columns missing cells become the
+        level, unless there are more than 255: then the mean of the target at the level is a column.
+        Unknown levels are as good as rare ones. In numeric columns missing cells become the
         median, and a column that is 1 where one was missing joins them.
     validation_fraction : float or None, default=0.1
         Share of the rows that a single member holds out to select its size; several members hold
@@ -80,6 +81,10 @@ _DOCSTRING = """{summary}
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.
+    init : fitted EvolvingRegressor or EvolvingClassifier, default=None
+        Start from its networks instead of from linear models: the members take over their nodes,
+        and how columns are encoded and scaled. For another target of the same columns this takes
+        fewer generations, if the two have something in common.
     random_state : int, RandomState instance or None, default=None
         Seeds folds and proposals.
     verbose : int, default=0
@@ -110,6 +115,10 @@ _DOCSTRING = """{summary}
     path_ : dict of str to ndarray
         The models that `select` can return: ``generation``, ``n_nodes`` of all members together,
         ``loss``, ``validation_loss``, and its ``standard_error``.
+    feature_importances_ : ndarray of shape (n_features_in_,)
+        By how much the loss, in the units of ``history_``, rises when what a column contributes to
+        predictions (see `contributions`) is replaced by its mean. Measured on the training rows, or
+        on 500 of them.
     formula_ : str
         The network as text, with the columns' names.
     device_ : torch.device

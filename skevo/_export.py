@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ._columns import Encoding
-from ._preprocessing import Scaling
-from .core.ensemble import Ensemble
-from .core.network import Network
-from .export.model import Model, Scale, Units, express, heads, inputs
+from ._explain import Explains
+from ._target import TargetUnits
+from .export.model import Model, Scale, express, heads, inputs
 from .export.to_c import c_source
 from .export.to_numpy import numpy_source
 from .export.to_python import python_source
 from .export.to_sql import DIALECTS, sql_source
 from .export.to_torch import TorchModel
 
-__all__ = ["ExportMixin"]
+__all__ = ["Exports"]
 
 _LANGUAGES = {"python": python_source, "numpy": numpy_source, "c": c_source}
 
 
-class ExportMixin:
+class Exports(Explains):
     """Formulas, programs and graphs of a fitted estimator."""
 
-    _encoding: Encoding
-    _scaling: Scaling
-    _ensemble: Ensemble
+    # How outputs become predictions; None where they are log-odds.
+    _units: TargetUnits | None = None
 
     def to_source(self, language: str, *, dialect: str | None = None) -> str:
         """Write the model as source that needs nothing of this package.
@@ -187,7 +182,7 @@ class ExportMixin:
         check_is_fitted(self)
         single = getattr(self, "_single_output", self._ensemble.n_outputs == 1)
         parts = (self._encoding, self._scaling, self._ensemble.to("cpu"))
-        return TorchModel(*parts, self._units(), single).eval()
+        return TorchModel(*parts, self._units, single).eval()
 
     def to_onnx(self, path: str | PathLike[str] | None = None) -> Any:
         """Return the model as an ONNX graph of standard operators.
@@ -228,42 +223,21 @@ class ExportMixin:
                 file.write(result.SerializeToString())
         return result
 
-    # -- what the estimators tell ------------------------------------------------------------------
-
-    def _units(self) -> Units | None:
-        """Return how outputs of the ensemble become predictions; None where they are log-odds."""
-        return None
-
-    @abstractmethod
-    def _output_names(self) -> list[str]:
-        """Return what the formula calls the outputs."""
-
-    @abstractmethod
-    def _column_names(self) -> list[str]:
-        """Return what the columns of the table are called."""
-
-    @abstractmethod
-    def _network_in_units(self) -> Network:
-        """Return the network whose outputs are what the formula calls them."""
-
-    @abstractmethod
-    def _limits_in_units(self) -> NDArray[np.float64]:
-        """Return what the correction is clipped to, of shape (2, n_outputs)."""
-
     def _exported(self, exact: bool = True, scale: Scale | None = None) -> Model:
         """Return what a language has to write; see `skevo.export.model.express`."""
         check_is_fitted(self)
         encoding, classes = self._encoding, getattr(self, "classes_", None)
-        called = self._output_names()
+        called = self._target_names()
         if classes is not None:
             called = [f"proba({label})" for label in classes]
         return Model(
-            columns=tuple(map(str, self._column_names())),
+            columns=tuple(self._column_names()),
+            targets=tuple(self._target_names()),
             named=hasattr(self, "feature_names_in_"),
             levels=encoding.levels,
             indicated=frozenset(encoding.missing.tolist()),
             expressions=tuple(
-                express(encoding, self._scaling, self._ensemble, self._units(), exact, scale)
+                express(encoding, self._scaling, self._ensemble, self._units, exact, scale)
             ),
             outputs=tuple(called),
             classes=None if classes is None else tuple(classes.tolist()),

@@ -36,6 +36,8 @@ class ScaledColumns:
     scaling : Scaling
     device : torch.device
     dtype : torch.dtype
+    told : ndarray of shape (n_told, n_samples), default=None
+        What stands in the encoding's columns of means: see `OrderedMeans`.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class ScaledColumns:
         scaling: Scaling,
         device: torch.device,
         dtype: torch.dtype,
+        told: NDArray[np.float64] | None = None,
     ) -> None:
+        self.told = told
         self.X = X
         self.encoding = encoding
         self.scaling = scaling
@@ -58,7 +62,10 @@ class ScaledColumns:
     def __getitem__(self, at: tuple[slice, torch.Tensor | slice]) -> torch.Tensor:
         """Return the scaled columns of some rows, of shape (n_columns, n)."""
         rows = at[1].numpy(force=True) if isinstance(at[1], torch.Tensor) else at[1]
-        scaled = self.scaling.columns(self.encoding(self.X[rows]))
+        encoded = self.encoding(self.X[rows])
+        if self.told is not None:
+            encoded[:, len(self) - len(self.told) :] = self.told[:, rows].T
+        scaled = self.scaling.columns(encoded)
         return torch.as_tensor(scaled, dtype=self.dtype, device=self.device)
 
 

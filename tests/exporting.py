@@ -23,7 +23,7 @@ from skevo.core.statistics import midmean
 OPERATORS = available_operators()
 CASES = (
     "regressor", "regressor of one network", "two targets", "two classes", "three classes",
-    "three classes of one network",
+    "three classes of one network", "counts at many places",
 )  # fmt: skip
 
 
@@ -42,6 +42,15 @@ def fitted(case):
     elif case == "regressor of one network":
         table = table[["a", "b", "c", "d", "e"]].to_numpy()
         model = EvolvingRegressor(n_members=1, **options).fit(table[few], target[few])
+    elif case == "counts at many places":
+        # More levels than have columns of their own, three rows of each at least, and unknown ones.
+        table["place"] = np.resize([f"place {k}" for k in range(260)], 1000)
+        counts = np.round(target.clip(0.0))
+        model = EvolvingRegressor(n_members=4, loss="poisson", **{**options, "n_generations": 3})
+        model.fit(table, counts)
+        assert len(model._encoding.told) == 1
+        table.loc[:50, "place"] = None
+        table.loc[50:100, "place"] = "elsewhere"
     elif case == "two targets":
         both = np.column_stack([target, target**2])
         model = EvolvingRegressor(n_members=2, **options).fit(table[few], both[few])

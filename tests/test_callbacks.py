@@ -145,6 +145,14 @@ def test_max_time_stops_and_says_so(rows):
     assert model.n_iter_ == 0
 
 
+@pytest.fixture(autouse=True)
+def _python_handles_ctrl_c():
+    """Have Ctrl-C do what it does in Python, which workers of pytest ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class PressesCtrlC:
     """A target whose loss presses Ctrl-C, now and then."""
 

@@ -10,6 +10,10 @@ ESTIMATORS = [
     EvolvingClassifier(),
     EvolvingRegressor(n_members=1),
     EvolvingClassifier(n_members=1),
+    EvolvingRegressor(loss="absolute_error"),
+    EvolvingRegressor(loss="huber", n_members=1),
+    EvolvingRegressor(loss="quantile", quantile=0.8),
+    EvolvingClassifier(class_weight="balanced"),
     EvolvingRegressor(solver="adam", n_members=1),
     EvolvingClassifier(solver="adam", n_members=1),
 ]

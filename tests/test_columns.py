@@ -85,22 +85,26 @@ def test_a_weight_is_as_good_as_copies():
 def test_of_two_levels_one_has_a_column_unless_cells_are_missing():
     column = np.array([["no"], ["yes"]] * 5, dtype=object)
     encoding, _ = encoded(column, find_levels(column, [0]))
-    assert encoding.names(["b"]) == ["[b = yes]"]
+    assert encoding.names(["b"], ["y"]) == ["[b = yes]"]
     column[0] = None
     encoding, _ = encoded(column, find_levels(column, [0]))
-    assert encoding.names(["b"]) == ["missing(b)", "[b = no]", "[b = yes]"]
+    assert encoding.names(["b"], ["y"]) == ["missing(b)", "[b = no]", "[b = yes]"]
 
 
-def test_most_levels_are_the_most_frequent():
-    codes = np.concatenate([np.arange(300).repeat(3), np.arange(200, 300).repeat(2)])
-    encoding, _ = encoded(codes[:, None].astype(float), {0: tuple(range(300))})
-    assert len(encoding) == 255
-    assert set(range(200, 300)) <= set(encoding.shown[:, 1])
+def test_many_levels_have_no_columns_of_their_own():
+    codes = np.arange(300.0).repeat(3)[:, None]
+    encoding, _ = encoded(codes, {0: tuple(range(300))})
+    assert len(encoding) == 0
+    assert encoding.told.tolist() == [0]
+    # Rare levels do not count.
+    codes[: 3 * 60 : 3] = 299.0
+    encoding, _ = encoded(codes, {0: tuple(range(300))})
+    assert len(encoding) == 240
 
 
 def test_a_column_without_any_cell_is_zero():
     encoding, found = encoded(np.full((5, 1), np.nan), {})
-    assert encoding.names(["a"]) == ["a", "missing(a)"]
+    assert encoding.names(["a"], ["y"]) == ["a", "missing(a)"]
     assert_array_equal(found, [[0.0, 1.0]] * 5)
 
 
@@ -183,7 +187,7 @@ def test_a_formula_is_what_predict_computes(frame):
     model = EvolvingRegressor(n_members=1, n_generations=0, random_state=0).fit(X, y)
     values = {"age": X["age"].fillna(X["age"].median()), "member": X["member"]}
     formula = model.formula_.removeprefix("y = ")
-    for name in model._encoding.names(X.columns):
+    for name in model._encoding.names(X.columns, ["y"]):
         if name not in values:
             column, level = name.strip("[]").split(" = ") if "=" in name else (name[8:-1], None)
             cells = X[column].astype(str)

@@ -29,7 +29,9 @@ A, B = (Expression("cell", (), (column, 0.5)) for column in range(2))
 def model_of(*expressions):
     """Return a model of two columns of numbers."""
     names = tuple(f"y{k}" for k in range(len(expressions)))
-    return Model(("x0", "x1"), False, {}, frozenset(), expressions, names, None, len(names) == 1)
+    return Model(
+        ("x0", "x1"), False, names, {}, frozenset(), expressions, names, None, len(names) == 1
+    )
 
 
 def evaluated(expression, cells):

@@ -39,9 +39,11 @@ def test_sympy_equals_predict(case):
     columns = encoding(read_codes(table, encoding.levels)).T
     if case == "regressor":
         # A missing cell has a symbol of its own, and the cell itself is not looked at.
-        place = encoding.names(model._column_names()).index("missing(b)")
+        place = encoding.names(model._column_names(), model._target_names()).index("missing(b)")
         columns[1][columns[place] == 1.0] = np.nan
-    symbols = [sympy.Symbol(name) for name in encoding.names(model._column_names())]
+    symbols = [
+        sympy.Symbol(name) for name in encoding.names(model._column_names(), model._target_names())
+    ]
     function = sympy.lambdify(symbols, model.to_sympy(), "numpy")
     with np.errstate(over="ignore"):
         result = function(*columns)

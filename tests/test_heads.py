@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skevo.core.heads import (
     coefficients,
+    dispersion,
     fit_head,
     mean_loss,
-    mean_square_residual,
     objective,
     penalty,
     quadratic_model,
@@ -347,7 +347,7 @@ def test_mean_loss_is_weighted_mean():
     squares = (target - columns @ population.weight[0, 0].numpy() - float(population.bias)) ** 2
     found = mean_loss(rows, population, SquaredError()).item()
     assert found == pytest.approx(np.average(0.5 * squares, weights=weight), rel=1e-12)
-    found = mean_square_residual(rows, population, SquaredError()).item()
+    found = dispersion(rows, population, SquaredError()).item()
     assert found == pytest.approx(np.average(squares, weights=weight), rel=1e-12)
 
 
@@ -400,7 +400,7 @@ def test_quadratic_model_and_values_of_each_member_are_its_own(loss, n_outputs):
     model = quadratic_model(rows, population, loss, ALPHA)
     values = [
         mean_loss(rows, population, loss),
-        mean_square_residual(rows, population, loss),
+        dispersion(rows, population, loss),
         objective(rows, population, loss, model.ridge),
         model.degrees,
     ]
@@ -413,7 +413,7 @@ def test_quadratic_model_and_values_of_each_member_are_its_own(loss, n_outputs):
         torch.testing.assert_close(model.ridge[member, at], expected.ridge[0], rtol=1e-9, atol=0.0)
         own_values = [
             mean_loss(own_rows, own, loss),
-            mean_square_residual(own_rows, own, loss),
+            dispersion(own_rows, own, loss),
             objective(own_rows, own, loss, expected.ridge),
             expected.degrees,
         ]

@@ -88,7 +88,7 @@ def test_squared_error_curvature_is_its_hessian():
     target, output = normal(3, 7), normal(3, 7, seed=1)
     expected = torch.eye(3, dtype=torch.float64).expand(7, 3, 3)
     torch.testing.assert_close(hessians(SquaredError(), target, output), expected)
-    assert SquaredError().bound == 1.0
+    assert SquaredError().metric == 1.0
     assert torch.equal(SquaredError().curvature(output), torch.ones(7, dtype=torch.float64))
 
 
@@ -99,15 +99,15 @@ def test_cross_entropy_curvature_is_below_its_bound(n_classes, spread):
     output = spread * normal(n_classes, 7, seed=1)
     highest = torch.linalg.eigvalsh(hessians(CrossEntropy(), target, output)).max()
     # Rounding of the eigenvalues.
-    assert highest <= CrossEntropy().bound + 1e-12
-    assert (CrossEntropy().curvature(output) == CrossEntropy().bound).all()
+    assert highest <= CrossEntropy().metric + 1e-12
+    assert (CrossEntropy().curvature(output) == CrossEntropy().metric).all()
 
 
 def test_cross_entropy_bound_is_attained_by_two_even_classes():
     target = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
     output = torch.zeros(2, 1, dtype=torch.float64)
     highest = torch.linalg.eigvalsh(hessians(CrossEntropy(), target, output)).max()
-    assert float(highest) == pytest.approx(CrossEntropy().bound, rel=1e-12)
+    assert float(highest) == pytest.approx(CrossEntropy().metric, rel=1e-12)
 
 
 @pytest.mark.parametrize("output", [-800.0, -40.0, 0.0, 40.0, 800.0])

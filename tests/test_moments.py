@@ -6,7 +6,7 @@ import reference
 import torch
 from builders import alone, crowd, normal, random_network, rows_for, singles, weights
 
-from skevo.core.heads import coefficients, mean_square_residual, penalty, with_coefficients
+from skevo.core.heads import coefficients, dispersion, penalty, with_coefficients
 from skevo.core.losses import SquaredError
 from skevo.core.moments import Moments, extend_moments, measure_moments, variances
 from skevo.core.rows import MemoryRows
@@ -73,7 +73,7 @@ def test_moments_of_single_precision_columns_are_double():
 def test_squared_residual_equals_that_of_each_members_rows(n_outputs):
     rows, population = crowd(n_outputs=n_outputs)
     found = measure_moments(rows).squared_residual(coefficients(population))
-    expected = mean_square_residual(rows, population, SquaredError()) * rows.total_weight
+    expected = dispersion(rows, population, SquaredError()) * rows.total_weight
     torch.testing.assert_close(found, expected, **NEAR)
 
 
@@ -93,7 +93,7 @@ def test_gradient_equals_finite_differences_of_the_objective():
 
     def objective(at):
         trial = with_coefficients(population, at)
-        loss = mean_square_residual(rows, trial, SquaredError()) * rows.total_weight
+        loss = dispersion(rows, trial, SquaredError()) * rows.total_weight
         return 0.5 * (float(loss) + float((ridge[..., None] * at.square()).sum()))
 
     found = moments.gradient(beta, ridge)

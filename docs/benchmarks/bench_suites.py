@@ -14,7 +14,8 @@ take part in `regression`, and pyoperon in `feynman`, if they are installed.
 
 Every table is split 75/25 with the seeds of the published benchmark and at most 10,000 rows are
 trained on. Text becomes one-hot columns and missing cells medians, for every method alike but
-HistGradientBoosting, which has its own way. One thread unless --threads says otherwise.
+HistGradientBoosting, which has its own way. ECE is the expected calibration error, of 15 bins of as
+many rows. One thread unless --threads says otherwise.
 """
 
 import argparse
@@ -196,6 +197,7 @@ def methods(suite, X, seed):
             "LogisticRegression": numeric(
                 make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), X
             ),
+            **peers(X, seed, "Classifier"),
         }
     ours = {"skevo": EvolvingRegressor(random_state=seed, **parameters)}
     if suite == "srbench":
@@ -206,30 +208,34 @@ def methods(suite, X, seed):
             random_state=seed, categorical_features="from_dtype"
         ),
         "RidgeCV": numeric(make_pipeline(StandardScaler(), RidgeCV()), X),
-        **peers(X, seed),
+        **peers(X, seed, "Regressor"),
     }
 
 
-def peers(X, seed):
-    """Return other packages' regressors, with default parameters, as far as they are there."""
+def peers(X, seed, kind):
+    """Return other packages' estimators of a kind, with default parameters, if they are there."""
     found = {}
     if options.ours:
         return found
     threads = options.threads
     if importlib.util.find_spec("xgboost"):
-        from xgboost import XGBRegressor
+        import xgboost
 
-        found["XGBoost"] = XGBRegressor(random_state=seed, n_jobs=threads, enable_categorical=True)
+        found["XGBoost"] = getattr(xgboost, f"XGB{kind}")(
+            random_state=seed, n_jobs=threads, enable_categorical=True
+        )
     if importlib.util.find_spec("lightgbm"):
-        from lightgbm import LGBMRegressor
+        import lightgbm
 
-        found["LightGBM"] = LGBMRegressor(random_state=seed, n_jobs=threads, verbose=-1)
+        found["LightGBM"] = getattr(lightgbm, f"LGBM{kind}")(
+            random_state=seed, n_jobs=threads, verbose=-1
+        )
     if importlib.util.find_spec("catboost"):
-        from catboost import CatBoostRegressor
+        import catboost
 
         found["CatBoost"] = make_pipeline(
             FunctionTransformer(text_for_catboost),
-            CatBoostRegressor(
+            getattr(catboost, f"CatBoost{kind}")(
                 random_seed=seed,
                 thread_count=threads,
                 verbose=0,
@@ -272,11 +278,31 @@ def measure(suite):
                 if classify:
                     probability = model.predict_proba(X.iloc[test])
                     row["log-loss"] = log_loss(y[test], probability, labels=np.unique(y))
-                    row["accuracy"] = accuracy_score(y[test], model.predict(X.iloc[test]))
+                    row["ECE"] = calibration_error(y[test], probability)
+                    row["accuracy"] = accuracy_score(y[test], probability.argmax(axis=1))
                 else:
                     row["R2"] = r2_score(y[test], model.predict(X.iloc[test]))
                 rows.append(row)
     return pd.DataFrame(rows)
+
+
+def calibration_error(y, probability, n_bins=15):
+    """Return the expected calibration error.
+
+    Rows are sorted by the probability of the second of two classes, or of the most probable of
+    more, and cut into bins of as many rows; it is the mean distance between the mean probability
+    of a bin and the share of its rows that are of that class.
+    """
+    if probability.shape[1] == 2:
+        confidence, hit = probability[:, 1], y == 1
+    else:
+        confidence, hit = probability.max(axis=1), y == probability.argmax(axis=1)
+    order = np.argsort(confidence, kind="stable")
+    distances = [
+        len(rows) * abs(confidence[rows].mean() - hit[rows].mean())
+        for rows in np.array_split(order, n_bins)
+    ]
+    return sum(distances) / len(y)
 
 
 def markdown(frame):
@@ -295,15 +321,15 @@ if options.suite == "feynman":
 result = measure(options.suite)
 if options.csv:
     result.to_csv(options.csv, index=False)
-score = "log-loss" if options.suite == "classification" else "R2"
-wide = (
-    result.groupby(["table", "method"], sort=False)[[score, "fit s"]].median().unstack(sort=False)
-)
+scores = ["log-loss", "ECE"] if options.suite == "classification" else ["R2"]
+score = scores[0]
+wide = result.groupby(["table", "method"], sort=False)[[*scores, "fit s"]]
+wide = wide.median().unstack(sort=False)
 if options.suite != "srbench":
     wide.columns = [f"{method} {value}" for value, method in wide.columns]
     markdown(wide.reset_index())
-    summary = result.groupby("method", sort=False)[[score, "fit s"]]
-    summary = summary.agg({score: "mean", "fit s": "median"}).add_prefix("mean ")
+    summary = result.groupby("method", sort=False)[[*scores, "fit s"]]
+    summary = summary.agg(dict.fromkeys(scores, "mean") | {"fit s": "median"}).add_prefix("mean ")
     summary = summary.rename(columns={"mean fit s": "median fit s"})
     by_table = result.groupby(["table", "method"])[score].median().unstack()
     summary["mean rank"] = by_table.rank(axis=1, ascending=score == "log-loss").mean()

@@ -116,6 +116,11 @@ class Evolution:
     state: GrowerState | None = None
     inputs: Index | None = None
 
+    @classmethod
+    def of(cls, network: Network) -> Evolution:
+        """Return what stands for a network that is to start from, having no history."""
+        return cls(network, (), 0, "", 0.0, 0.0)
+
     @property
     def narrow_network(self) -> Network:
         """The network in terms of the input columns that the member sees."""

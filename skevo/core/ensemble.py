@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .course import Evolution
 from .heads import coefficients, fit_head
-from .losses import Loss
+from .losses import Loss, SquaredError
 from .moments import measure_moments
 from .network import Network, merge
 from .population import Population
@@ -33,6 +33,9 @@ __all__ = ["Ensemble"]
 
 # The correction is fitted to at most so many rows.
 _MOST_ROWS = 20_000
+# It has at most so many nodes, as many as the default number of members can have: its cost grows
+# with their square and cube.
+_MOST_NODES = 1600
 # The penalty is at least this: few rows say little about what networks miss that were fitted to
 # them.
 _LEAST_ALPHA = 500.0
@@ -78,11 +81,24 @@ class Ensemble:
         -------
         Tensor of shape (n_outputs, n_samples)
         """
-        n_average = self.n_members * self.n_outputs
-        output = midmean(heads[:n_average].unflatten(0, (self.n_members, self.n_outputs)))
+        output = midmean(self.members(heads))
         if self.limits is not None:
-            output = output + heads[n_average:].clamp(*self.limits)
+            output = output + heads[self.n_members * self.n_outputs :].clamp(*self.limits)
         return output
+
+    def members(self, heads: Tensor) -> Tensor:
+        """Return the outputs of the members from that of the network.
+
+        Parameters
+        ----------
+        heads : Tensor of shape (n_heads, n_samples)
+
+        Returns
+        -------
+        Tensor of shape (n_members, n_outputs, n_samples)
+        """
+        shape = self.n_members, self.n_outputs
+        return heads[: self.n_members * self.n_outputs].unflatten(0, shape)
 
     def output(
         self, read: Callable[[slice], Tensor], n_samples: int, size: int | None = None
@@ -129,12 +145,16 @@ class Ensemble:
         Returns
         -------
         Ensemble
+            Itself, for a loss that is not corrected.
         """
+        if not loss.is_corrected:
+            return self
         rows = slice(None, None, -(-len(weight) // _MOST_ROWS))
         inputs, target, weight = inputs[:, rows], target[:, rows], weight[rows]
         average = self.output(lambda some: inputs[:, some], len(weight))
         signal = weighted_deviation(average, weight).square()
-        noise = 1.0 if loss.known_scale else fmean(member.expected_loss for member in members)
+        loss = loss.at_scale(average, target, weight)
+        noise = _noise(loss, average, target, weight, members)
         alpha = noise * weight.sum() / signal.mean() + _LEAST_ALPHA
         if not torch.isfinite(alpha):
             # Nothing is known of the noise, or there is no signal.
@@ -171,18 +191,43 @@ class Ensemble:
             limits=((mean - far).to(network.bias), (mean + far).to(network.bias)),
         )
 
+    def scaled(self, factor: float) -> Ensemble:
+        """Return the ensemble whose output is a positive multiple."""
+        network, limits = self.network, self.limits
+        return replace(
+            self,
+            network=replace(network, weight=factor * network.weight, bias=factor * network.bias),
+            limits=limits and (factor * limits[0], factor * limits[1]),
+        )
+
     def to(self, device: torch.device | str) -> Ensemble:
         """Return the ensemble on another device."""
         limits = self.limits and (self.limits[0].to(device), self.limits[1].to(device))
         return replace(self, network=self.network.to(device), limits=limits)
 
     def _columns(self) -> Tensor:
-        """Return the columns of a correction: nodes, and inputs that most of the members see."""
-        n_inputs, n_columns = self.network.topology.n_inputs, self.network.topology.n_columns
-        seen = (self.network.weight[:, :n_inputs] != 0).sum(dim=0)
-        order = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
-        nodes = torch.arange(n_inputs, n_columns, device=order.device)
-        return torch.cat([order.sort().values, nodes])
+        """Return the columns of a correction: nodes, and inputs that most of the members see.
+
+        Of many members, those nodes that weigh most; all of them have a spread of about 1.
+        """
+        n_inputs = self.network.topology.n_inputs
+        weight = self.network.weight.abs()
+        seen = (weight[:, :n_inputs] != 0).sum(dim=0)
+        inputs = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
+        nodes = weight[:, n_inputs:].sum(dim=0).sort(descending=True, stable=True).indices
+        chosen = nodes[:_MOST_NODES] + n_inputs
+        return torch.cat([inputs.sort().values, chosen.sort().values])
+
+
+def _noise(
+    loss: Loss, average: Tensor, target: Tensor, weight: Tensor, members: Sequence[Evolution]
+) -> float:
+    """Return the noise of one row, in units of the curvature."""
+    if loss.known_scale:
+        return 1.0
+    if isinstance(loss, SquaredError):
+        return fmean(member.expected_loss for member in members)
+    return float(loss.residual(average, target).square().mean(dim=0) @ (weight / weight.sum()))
 
 
 class _SomeColumns:

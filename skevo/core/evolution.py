@@ -14,8 +14,7 @@ from .constants import constant_step
 from .course import Course, Evolution, Generation, Growth, Stopping, Watch, stop_reason
 from .curvature import Curvature
 from .grower import Grower
-from .heads import coefficients, fit_head, mean_loss_and_error, with_coefficients
-from .losses import SquaredError
+from .heads import fit_head, mean_loss_and_error, with_coefficients
 from .moments import variances
 from .network import Nodes
 from .population import EMPTY, Population
@@ -33,6 +32,8 @@ __all__ = ["evolve", "evolve_networks", "prune", "train"]
 
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
+# At most so many rounds of head and scale at the start, as long as the loss falls by that share.
+_SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
 
 
 def evolve_networks(
@@ -73,7 +74,9 @@ def evolve_networks(
             prune(grower)
             evolve(grower)
         train(grower)
-        return _assess(grower, time.perf_counter() - began)
+        records = _assess(grower, time.perf_counter() - began)
+        grower.rescale()
+        return records
 
     reason = stop_reason(stopping, courses, before)
     with side_by_side(min(n_jobs, len(growers))) as each:
@@ -93,6 +96,8 @@ def train(grower: Grower) -> None:
         grower.revalue(Population.of([trained]))
         grower.measure()
         return
+    if grower.loss.is_adaptive and not grower.age:
+        _find_scale(grower)
     due = grower.age % grower.settings.refine_every == 0
     grower.age += 1
     # Now and then the factorisation is made anew, rid of rounding.
@@ -164,9 +169,9 @@ def _assess(grower: Grower, seconds: float) -> list[Generation]:
 def _criterion(grower: Grower, loss: Tensor) -> Tensor:
     """Estimate the loss on new rows from that on the training rows.
 
-    Generalised cross-validation for squared error; for other losses the optimism of a fit is added
-    to its loss, which is AIC per sample for log-likelihoods. A node costs two degrees of freedom
-    beside its weight: it was chosen among many [1]_.
+    Generalised cross-validation for squared error and other deviances; for other losses the
+    optimism of a fit is added to its loss, which is AIC per sample for log-likelihoods. A node
+    costs two degrees of freedom beside its weight: it was chosen among many [1]_.
 
     References
     ----------
@@ -175,7 +180,7 @@ def _criterion(grower: Grower, loss: Tensor) -> Tensor:
     """
     n_nodes = torch.as_tensor(grower.population.wiring.n_nodes, device=loss.device)
     share = (grower.curvature.degrees + 2.0 * n_nodes) / grower.searched.total_weight
-    if not isinstance(grower.loss, SquaredError):
+    if not grower.loss.is_deviance:
         # The outputs of a softmax are free up to a common term.
         n_outputs = grower.population.bias.shape[1]
         n_free = max(1, n_outputs - 1) if grower.loss.known_scale else 1
@@ -190,13 +195,25 @@ def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
     )
 
 
+def _find_scale(grower: Grower) -> None:
+    """Fit heads and the scale of the loss in turn: that of the targets is too wide."""
+    before = torch.full_like(grower.loss_value, torch.inf)
+    for _ in range(_SCALE_ROUNDS):
+        grower.rescale()
+        _solve_heads(grower)
+        grower.measure()
+        if not (grower.loss_value < (1.0 - _SCALE_SETTLED) * before).any():
+            return
+        before = grower.loss_value
+
+
 def _choose_alpha(grower: Grower) -> None:
     """Choose the ridge penalties anew, and solve the heads with them."""
     alpha = choose_alpha(
         grower.curvature,
         grower.population,
         variances(grower.moments.gram).sqrt(),
-        0.5 * grower.moments.squared_residual(coefficients(grower.population)),
+        0.5 * grower.summed_square,
         grower.rows.total_weight,
     )
     if not torch.equal(alpha, grower.alpha):

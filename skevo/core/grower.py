@@ -22,8 +22,8 @@ from .gradient import GradientTrainer
 from .heads import (
     ROUNDING,
     coefficients,
+    dispersion,
     mean_loss,
-    mean_square_residual,
     objective,
 )
 from .losses import Loss, SquaredError
@@ -32,10 +32,9 @@ from .network import Nodes
 from .population import Population, choose
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
-from .statistics import widened_range
 from .summary import Summary, SummaryState
 
-__all__ = ["Grower", "GrowerState", "Settings"]
+__all__ = ["SCALE_ROWS", "Grower", "GrowerState", "Settings"]
 
 # The penalty that is not given: for squared error, where the choice by cross-validation begins.
 _ALPHA = 3.0
@@ -44,6 +43,8 @@ _ALPHA_LIKELIHOOD = 0.3
 _SPARE_SLOTS = 1.15
 # Quantiles are those of at least so many rows, if there are as many.
 _QUANTILE_ROWS = 128
+# The scale of the loss is that of so many rows.
+SCALE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class GrowerState:
         Of the training rows and of the sketch, as they were put together.
     curvature : Curvature
         On the searched rows.
+    loss : Loss
+        At the scale of the last generation.
     alpha, noise, loss_value : Tensor of shape (n_members,)
     age : int
     generators : list of Tensor
@@ -113,6 +116,7 @@ class GrowerState:
     population: Population
     summaries: list[SummaryState]
     curvature: Curvature
+    loss: Loss
     alpha: Tensor
     noise: Tensor
     loss_value: Tensor
@@ -175,7 +179,7 @@ class Grower:
             if settings.solver == "adam"
             else None
         )
-        self.limits = None if loss.known_scale else widened_range(rows.target)
+        self.limits = loss.limits(rows.target, rows.weight)
         self._rows, self._sketch, self._validation = rows, sketch, validation
         # The sketch may be the training rows themselves.
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
@@ -273,7 +277,8 @@ class Grower:
     def noise(self) -> Tensor:
         """What a column of pure noise lowers the objective by, on average, for each member.
 
-        Half the variance of the residual, summed over outputs, or 1/2 for log-likelihoods.
+        Half the variance of the residual in units of the curvature, summed over outputs, or 1/2 for
+        log-likelihoods.
         """
         if self._noise is None:
             self._noise = torch.full_like(self.alpha, 0.5)
@@ -284,11 +289,17 @@ class Grower:
         return self._noise
 
     def _mean_square(self) -> Tensor:
-        """Return the mean squared residual of the searched rows, summed over outputs."""
+        """Return the mean squared residual of the searched rows, in units of the curvature."""
         if isinstance(self.loss, SquaredError):
-            summed = self.moments.squared_residual(coefficients(self.population))
-            return summed / self.searched.total_weight
-        return mean_square_residual(self.searched, self.population, self.loss)
+            return self.summed_square / self.searched.total_weight
+        return dispersion(self.searched, self.population, self.loss)
+
+    @property
+    def summed_square(self) -> Tensor:
+        """The sum of squared residuals of the searched rows, in units of the curvature."""
+        if isinstance(self.loss, SquaredError):
+            return self.moments.squared_residual(coefficients(self.population))
+        return self._mean_square() * self.searched.total_weight
 
     def alpha_on(self, rows: MemoryRows) -> Tensor:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
@@ -319,6 +330,22 @@ class Grower:
         self._curvature = None
         for summary in self._summaries.values():
             summary.factor = None
+
+    def rescale(self) -> None:
+        """Fit the scale of the loss, where it has one, to the residuals of some searched rows."""
+        if not self.loss.is_adaptive:
+            return
+        rows = self.searched
+        some = slice(None, None, max(1, rows.n_rows // SCALE_ROWS))
+        output = self.population.output(rows.columns[..., some])
+        parts = (rows.target[..., some], rows.weight[..., some])
+        self._take_loss(self.loss.at_scale(output, *parts))
+        self._curvature = self._noise = None
+
+    def _take_loss(self, loss: Loss) -> None:
+        self.loss = loss
+        for summary in self._summaries.values():
+            summary.loss = loss
 
     def revalue(self, population: Population) -> None:
         """Take over a population whose constants, or everything, differ."""
@@ -419,6 +446,7 @@ class Grower:
             self.population,
             [summary.state for summary in self._summaries.values()],
             curvature,
+            self.loss,
             self.alpha,
             self.noise,
             self.loss_value,
@@ -437,20 +465,20 @@ class Grower:
             generator.set_state(its_state)
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
-        gram = self.moments.gram
+        moments = self.moments
         self.alpha, self.age = state.alpha, state.age
         summaries = dict(zip(self._summaries, state.summaries, strict=True))
         before = summaries[self.searched].moments
         assert before is not None
-        size = gram.diagonal(dim1=1, dim2=2).sqrt()
         rounding = 1e-9 if self.searched.columns.dtype == torch.float64 else ROUNDING
-        most = rounding * size[..., None] * size[:, None]
-        if ((gram - before.gram.to(gram)).abs() <= most).all():
+        if moments.equal(before, rounding):
             for rows, summary in self._summaries.items():
                 summary.state = summaries[rows]
             self._curvature = state.curvature
             self._noise, self.loss_value = state.noise, state.loss_value
+            self._take_loss(self.loss.at_scale_of(state.loss))
         else:
+            self.rescale()
             self.measure()
 
 

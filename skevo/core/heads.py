@@ -26,10 +26,10 @@ from .rows import Block, RowSource
 __all__ = [
     "ROUNDING",
     "coefficients",
+    "dispersion",
     "fit_head",
     "mean_loss",
     "mean_loss_and_error",
-    "mean_square_residual",
     "objective",
     "penalty",
     "penalty_for",
@@ -81,7 +81,7 @@ def mean_loss(
     loss: Loss,
     limits: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Return each member's weighted mean loss; the rows hold the columns of the population.
+    """Return the weighted mean of what each member is judged by; the rows hold its columns.
 
     Outputs are clipped to ``limits``, low and high of shape (n_members, n_outputs, 1).
     """
@@ -98,7 +98,7 @@ def mean_loss_and_error(
 
     def function(block: Block) -> tuple[Tensor, Tensor]:
         output = population.output(block.columns)
-        value = loss.value(output if limits is None else output.clamp(*limits), block.target)
+        value = loss.judged(output if limits is None else output.clamp(*limits), block.target)
         weighted = value * block.weight
         return weighted.sum(dim=-1).double(), (weighted * value).sum(dim=-1).double()
 
@@ -108,14 +108,21 @@ def mean_loss_and_error(
     return mean, (variance / rows.total_weight).sqrt()
 
 
-def mean_square_residual(rows: RowSource, population: Population, loss: Loss) -> Tensor:
-    """Return each member's weighted mean of the squared residual, summed over outputs."""
+def dispersion(rows: RowSource, population: Population, loss: Loss) -> Tensor:
+    r"""Return each member's noise for one row: :math:`\sum_i w_i |r_i|^2 / \sum_i w_i h_i`.
+
+    The mean squared residual, summed over outputs, where the curvature is 1.
+    """
 
     def function(block: Block) -> tuple[Tensor]:
-        residual = loss.residual(population.output(block.columns), block.target)
-        return ((residual.square().sum(dim=-2) * block.weight).sum(dim=-1).double(),)
+        output = population.output(block.columns)
+        square = loss.residual(output, block.target).square().sum(dim=-2)
+        curvature = loss.curvature(output)
+        both = torch.stack([square, curvature])
+        return ((both * block.weight).sum(dim=-1).double(),)
 
-    return rows.reduce(function)[0] / rows.total_weight
+    square, curvature = rows.reduce(function)[0]
+    return square / curvature
 
 
 def coefficients(population: Population) -> Tensor:
@@ -140,8 +147,8 @@ def fit_head(
 ) -> tuple[Population, Curvature]:
     """Minimise the objective over the heads, starting from the present ones.
 
-    Squared error is solved from the moments, without a look at the rows. Losses with a bound on
-    their curvature take accelerated steps on one factorisation (Nesterov's, restarted when the
+    Squared error is solved from the moments, without a look at the rows. Losses that are modelled
+    with one curvature take accelerated steps on one factorisation (Nesterov's, restarted when the
     objective rises). Others take damped Newton steps.
 
     Parameters
@@ -155,7 +162,7 @@ def fit_head(
     moments : Moments
         Of the rows.
     factor : Curvature, default=None
-        Of these columns and this penalty, at any heads, for losses with a bound.
+        Of these columns and this penalty, at any heads, for losses with one curvature.
     n_steps : int, default=15
         At most so many steps; fewer if the objective has settled.
 
@@ -167,9 +174,9 @@ def fit_head(
     """
     dtype = population.weight.dtype
     ridge = penalty_for(loss, moments.gram, alpha, dtype)
-    if loss.bound is None:
+    if loss.metric is None:
         return _newton(rows, population, loss, ridge, n_steps)
-    fixed = factor or factorise(loss.bound * moments.gram, ridge, dtype)
+    fixed = factor or factorise(loss.metric * moments.gram, ridge, dtype)
     if isinstance(loss, SquaredError):
         beta = fixed.inverse @ moments.cross
         # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
@@ -182,6 +189,10 @@ def _accelerate(
     rows: RowSource, population: Population, loss: Loss, fixed: Curvature, n_steps: int
 ) -> tuple[Population, Curvature]:
     """Take accelerated steps in a fixed metric until the expected gain is negligible."""
+    assert loss.metric is not None
+    assert loss.highest_curvature is not None
+    # In the metric of the highest curvature no plain step can overshoot.
+    length = loss.metric / loss.highest_curvature
     beta = ahead = coefficients(population)
     momentum = torch.ones_like(fixed.degrees)
     value = torch.full_like(momentum, torch.inf)
@@ -189,7 +200,7 @@ def _accelerate(
     for _ in range(n_steps):
         trial = with_coefficients(population, ahead)
         current, gradient = _evaluate(rows, trial, loss, fixed.ridge)
-        move = fixed.inverse @ gradient
+        move = length * (fixed.inverse @ gradient)
         settled = _expected(gradient, move) <= 1e-7 * current.abs()
         faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum.square()).sqrt())
         # Where the momentum overshot, start again from the last point, with a plain step.
@@ -268,7 +279,7 @@ def quadratic_model(
     moments : Moments, default=None
         Of the rows; measured if None.
     factor : Curvature, default=None
-        Of these columns and this penalty, at any heads, for losses with a bound.
+        Of these columns and this penalty, at any heads, for losses with one curvature.
     """
     moments = measure_moments(rows) if moments is None else moments
     dtype = population.weight.dtype
@@ -277,9 +288,9 @@ def quadratic_model(
         gradient = moments.gradient(coefficients(population), ridge)
     else:
         gradient = _evaluate(rows, population, loss, ridge)[1]
-    if loss.bound is None:
+    if loss.metric is None:
         return _model(rows, population, loss, ridge, gradient)
-    factor = factor or factorise(loss.bound * moments.gram, ridge, dtype)
+    factor = factor or factorise(loss.metric * moments.gram, ridge, dtype)
     return factor.with_gradient(gradient)
 
 

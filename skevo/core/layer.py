@@ -88,13 +88,25 @@ class EvolvingLayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self._allocate(in_features, out_features, get_operators(operators), device, dtype)
+        self.reset_parameters()
+
+    def _allocate(
+        self,
+        in_features: int,
+        out_features: int,
+        operators: tuple[Operator, ...],
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        """Set what a layer without nodes has; its head is not initialised."""
         if in_features < 1 or out_features < 1:
             raise ValueError(
                 f"in_features and out_features must be >= 1, got {in_features} and {out_features}."
             )
         self.in_features = in_features
         self.out_features = out_features
-        self.operators = get_operators(operators)
+        self.operators = operators
         for name in ("operator", "left", "right"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64, device=device))
         self.register_buffer("scale", torch.empty(0, device=device, dtype=dtype))
@@ -104,17 +116,19 @@ class EvolvingLayer(nn.Module):
         )
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype))
         self._topology: Topology | None = None
-        self.reset_parameters()
 
     @classmethod
     def from_network(cls, network: Network) -> EvolvingLayer:
         """Return a layer that computes a grown network."""
-        layer = cls(
+        # Not through the constructor, which draws a head from torch's generator.
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer._allocate(
             network.topology.n_inputs,
             len(network.bias),
-            operators=network.operators,
-            device=network.weight.device,
-            dtype=network.weight.dtype,
+            network.operators,
+            network.weight.device,
+            network.weight.dtype,
         )
         layer._assign(network)
         return layer

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .statistics import widened_range
+
 __all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
 
 
@@ -23,23 +25,28 @@ class Loss(ABC):
 
     Attributes
     ----------
-    highest_curvature : float
-        A number that the curvature nowhere exceeds.
-    newton : bool
-        Whether the loss is solved with its curvature, computed anew at each step, instead of with
-        that fixed bound.
+    metric : float or None
+        The one curvature that the loss is modelled with, so that one factorisation serves all
+        steps; None if it is computed row by row, anew at each step.
+    highest_curvature : float or None
+        A number that the curvature nowhere exceeds; None if there is none.
     known_scale : bool
         Whether the loss is a negative log-likelihood, whose noise has a known size.
+    is_deviance : bool
+        Whether it is zero where the fit is perfect and never below.
+    is_corrected : bool
+        Whether there is something to be won by a correction of the members' average; the curvature
+        has to be bounded then.
+    is_adaptive : bool
+        Whether it has a scale that follows the residuals; see `at_scale`.
     """
 
-    highest_curvature: float = 1.0
-    newton: bool = False
+    metric: float | None = 1.0
+    highest_curvature: float | None = 1.0
     known_scale: bool = False
-
-    @property
-    def bound(self) -> float | None:
-        """The bound on the curvature that the loss is solved with; None if it is not."""
-        return None if self.newton else self.highest_curvature
+    is_deviance: bool = False
+    is_corrected: bool = True
+    is_adaptive: bool = False
 
     @abstractmethod
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -50,8 +57,13 @@ class Loss(ABC):
         """Return the negative gradient, of shape (..., n_outputs, n_samples)."""
 
     def curvature(self, output: Tensor) -> Tensor:
-        """Return the curvature of each sample, of shape (n_samples,), or the bound on it."""
-        return torch.full_like(output[..., 0, :], self.highest_curvature)
+        """Return the curvature that models each sample, of all outputs, of shape (n_samples,)."""
+        assert self.metric is not None
+        return torch.full_like(output[..., 0, :], self.metric)
+
+    def judged(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return what generations are judged by, of shape (..., n_samples)."""
+        return self.value(output, target)
 
     def reported(self, value: float, n_outputs: int) -> float:
         """Return a mean loss as users read it."""
@@ -67,15 +79,35 @@ class Loss(ABC):
         Returns
         -------
         loss : Loss
-            With a bound.
+            With one curvature.
         target : Tensor of shape (..., n, n_samples)
         """
         return _Beyond(self), torch.cat([target, base], dim=-2)
+
+    def limits(self, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return how low and how high outputs may go, of shape (..., n_outputs, 1), if limited.
+
+        Parameters
+        ----------
+        target : Tensor of shape (..., n_outputs, n_samples)
+        weight : Tensor of shape (..., n_samples)
+        """
+        return None if self.known_scale else widened_range(target)
+
+    def at_scale(self, output: Tensor, target: Tensor, weight: Tensor) -> Loss:
+        """Return the loss at the scale of these residuals; shapes as in `limits`."""
+        return self
+
+    def at_scale_of(self, other: Loss) -> Loss:
+        """Return the loss at the scale of another one."""
+        return self
 
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
     """Half the squared error, summed over outputs; its quadratic model is exact."""
+
+    is_deviance = True
 
     def reported(self, value: float, n_outputs: int) -> float:
         """Return the mean squared error, averaged over outputs."""
@@ -98,8 +130,8 @@ class SquaredError(Loss):
 class LogLoss(Loss):
     """Negative log-likelihood of a binary target in {0, 1}; the output is the log-odds."""
 
+    metric = None
     highest_curvature = 0.25
-    newton = True
     known_scale = True
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -128,7 +160,7 @@ class CrossEntropy(Loss):
        Statistical Mathematics 44, 1992.
     """
 
-    highest_curvature = 0.5
+    metric = highest_curvature = 0.5
     known_scale = True
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
@@ -203,7 +235,7 @@ class _Beyond(Loss):
 
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
-        self.highest_curvature = loss.highest_curvature
+        self.metric = self.highest_curvature = loss.highest_curvature
         self.known_scale = loss.known_scale
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:

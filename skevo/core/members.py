@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .course import Course, Evolution, Stopping, Watch
 from .evolution import evolve_networks
-from .grower import Grower, GrowerState, Settings
+from .grower import SCALE_ROWS, Grower, Settings
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
@@ -64,11 +65,18 @@ class Table:
     inputs : Inputs of shape (n_inputs, n_samples)
     target : Tensor of shape (n_outputs, n_samples)
     weight : Tensor of shape (n_samples,)
+    own : sequence of Inputs
+        What each member reads instead of ``inputs``, if not all of them read the same.
     """
 
     inputs: Inputs
     target: Tensor
     weight: Tensor
+    own: Sequence[Inputs] = ()
+
+    def for_member(self, number: int) -> Table:
+        """Return the table as a member reads it."""
+        return replace(self, inputs=self.own[number], own=()) if self.own else self
 
     def of(self, columns: Index) -> Table:
         """Return the table with some of the input columns."""
@@ -105,7 +113,8 @@ class Task:
     ----------
     number : int
     train, validation : Tensor of int64 or None
-        Rows; None stands for all rows and for no rows.
+        Rows; None stands for all rows and for no rows. Validation rows are of the same table,
+        unless one is given for them.
     seed : int
     """
 
@@ -161,11 +170,32 @@ def hold_out(
     return splits
 
 
-def plan_members(weight: Tensor, n_members: int, fraction: float | None, seed: int) -> list[Task]:
-    """Return the members' tasks, each with rows and a seed of its own."""
+def plan_members(
+    weight: Tensor,
+    n_members: int,
+    fraction: float | None,
+    seed: int,
+    n_given: int | None = None,
+) -> list[Task]:
+    """Return the members' tasks, each with rows and a seed of its own.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_samples,)
+    n_members : int
+    fraction : float or None
+        See `hold_out`.
+    seed : int
+    n_given : int, default=None
+        Validation rows that are given apart, in a table of their own. All members are judged by
+        them, and no other row is held out.
+    """
     generator = torch.Generator().manual_seed(seed)
-    splits = hold_out(weight, n_members, fraction, generator)
+    splits = hold_out(weight, n_members, None if n_given else fraction, generator)
     seeds = torch.randint(2**62, (n_members,), generator=generator).tolist()
+    if n_given:
+        given = torch.randperm(n_given, generator=generator)[: _MOST_ROWS // 4]
+        splits = [(train, given) for train, _ in splits]
     return [
         Task(number, train, validation, seeds[number])
         for number, (train, validation) in enumerate(splits)
@@ -203,6 +233,7 @@ def fit_members(
     watch: Watch | None = None,
     earlier: Sequence[Evolution] | None = None,
     n_jobs: int = 1,
+    given: Table | None = None,
 ) -> list[Evolution]:
     """Grow members.
 
@@ -219,9 +250,12 @@ def fit_members(
     watch : callable, default=None
         See `evolve_networks`.
     earlier : sequence of Evolution, default=None
-        Those to go on from, with their states. Those that were grown in a group go on in one.
+        Those to go on from. Those that were grown in a group go on in one, with its state; where
+        there is none, only the nodes of the networks are taken over.
     n_jobs : int, default=1
         Groups that are grown at a time.
+    given : Table, default=None
+        Of the validation rows, if they are not rows of ``table``.
 
     Returns
     -------
@@ -230,23 +264,24 @@ def fit_members(
     exact, n_inputs = settings.solver == "exact", len(table.inputs)
     starts: Sequence[Evolution | None] = earlier or [None] * len(tasks)
     size = group_size(len(tasks), len(table.weight), settings, table.inputs.device)
-    # Where no row is held out, members train on the same rows, and averaging gains little.
-    share = stopping.training_share if tasks[0].validation is not None else 0.0
+    # Where members train on the same rows, averaging gains little.
+    folds = tasks[0].validation is not None and given is None
+    share = stopping.training_share if folds else 0.0
     growers, courses, views = [], [], []
-    pairs = enumerate(zip(tasks, starts, strict=True))
+
+    def group_of(pair: tuple[int, tuple[Task, Evolution | None]]) -> int:
+        number, (_, start) = pair
+        return number // size if start is None or start.state is None else id(start.state)
+
     with torch.no_grad():
-        for _, group in groupby(
-            pairs, lambda pair: pair[0] // size if pair[1][1] is None else id(pair[1][1].state)
-        ):
-            own, before = zip(*(pair for _, pair in group), strict=True)
-            if before[0] is None:
-                seen = [_inputs_to_see(table, task.train) if exact else None for task in own]
-            else:
-                seen = [evolution.inputs for evolution in before]
-            of_group = [table if inputs is None else table.of(inputs) for inputs in seen]
-            state = None if before[0] is None else before[0].state
-            growers.append(_grower(of_group, own, operators, loss, settings, block_size, state))
-            views += of_group
+        for _, pairs in groupby(enumerate(zip(tasks, starts, strict=True)), group_of):
+            own, before = zip(*(pair for _, pair in pairs), strict=True)
+            seen = _inputs_to_see(table, own, before) if exact else [None] * len(own)
+            group = _Group(own, before, seen)
+            growers.append(
+                _grower(group, table, given or table, operators, loss, settings, block_size)
+            )
+            views += group.views(replace(table, own=()) if table.own else table)
             courses += [
                 Course(share, inputs, n_inputs, start)
                 for inputs, start in zip(seen, before, strict=True)
@@ -257,20 +292,58 @@ def fit_members(
     return evolutions
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Members whose networks are computed together.
+
+    Attributes
+    ----------
+    tasks : sequence of Task
+    starts : sequence of Evolution or None
+        What each goes on from.
+    seen : sequence of ndarray or None
+        The input columns that each sees; None for all.
+    """
+
+    tasks: Sequence[Task]
+    starts: Sequence[Evolution | None]
+    seen: Sequence[Index | None]
+
+    def views(self, table: Table) -> list[Table]:
+        """Return what each member sees of a table."""
+        tables = [table.for_member(task.number) for task in self.tasks]
+        return [
+            table if inputs is None else table.of(inputs)
+            for table, inputs in zip(tables, self.seen, strict=True)
+        ]
+
+    def population(self, linear: Network) -> Population:
+        """Return what to start from without a state: the networks, if any, or linear ones."""
+        networks = []
+        for start, inputs in zip(self.starts, self.seen, strict=True):
+            network = linear if start is None else start.network
+            if start is not None and inputs is not None:
+                places = np.full(network.topology.n_inputs, -1)
+                places[inputs] = np.arange(len(inputs))
+                network = network.bare(len(network.bias)).relocate(places, len(inputs))
+            networks.append(network.to(linear.bias.device, linear.bias.dtype))
+        return Population.of(networks)
+
+
 def _grower(
-    views: Sequence[Table],
-    tasks: Sequence[Task],
+    group: _Group,
+    table: Table,
+    given: Table,
     operators: tuple[Operator, ...],
     loss: Loss,
     settings: Settings,
     block_size: int,
-    state: GrowerState | None,
 ) -> Grower:
-    """Return the grower of a group, from each member's view of the table."""
-    table, dtype = views[0], views[0].inputs.dtype
-    generators = [torch.Generator().manual_seed(task.seed) for task in tasks]
-    train = [task.train for task in tasks]
-    exact, held_out = settings.solver == "exact", train[0] is not None
+    """Return the grower of a group; its validation rows are of the given table."""
+    views, dtype = group.views(table), table.inputs.dtype
+    generators = [torch.Generator().manual_seed(task.seed) for task in group.tasks]
+    train = [task.train for task in group.tasks]
+    exact, held_out = settings.solver == "exact", group.tasks[0].validation is not None
     whole = _WHOLE if exact else 1
     rows = sketch = _gather(views, train, dtype, block_size, whole)
     # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
@@ -284,22 +357,19 @@ def _grower(
         sketch = _gather(views, picked, torch.float32 if exact else dtype, block_size, whole)
     elif held_out and exact and dtype != torch.float32:
         sketch = _gather(views, train, torch.float32, block_size, whole)
-    validation = (
-        _gather(views, [task.validation for task in tasks], dtype, block_size, whole)
-        if held_out
-        else None
+    validation = None
+    if held_out:
+        held = [task.validation for task in group.tasks]
+        validation = _gather(group.views(given), held, dtype, block_size, whole)
+    state = None if group.starts[0] is None else group.starts[0].state
+    linear = Network.linear(
+        operators,
+        len(views[0].inputs),
+        len(table.target),
+        device=table.inputs.device,
+        dtype=dtype,
     )
-    if state is not None:
-        population = state.population
-    else:
-        linear = Network.linear(
-            operators,
-            len(table.inputs),
-            len(table.target),
-            device=table.inputs.device,
-            dtype=dtype,
-        )
-        population = Population.of([linear] * len(tasks))
+    population = group.population(linear) if state is None else state.population
     grower = Grower(population, rows, sketch, validation, loss, settings, generators)
     if state is not None:
         grower.resume(state)
@@ -317,11 +387,13 @@ def _fit_to_all(
         batches = [(view, [own]) for view, own in zip(views, evolutions, strict=True)]
     fitted = []
     for view, batch in batches:
-        population = Population.of([evolution.narrow_network for evolution in batch])
+        networks = [evolution.narrow_network for evolution in batch]
+        population = Population.of(networks)
         source = StreamedRows(view.inputs, view.target, view.weight, population, block_size)
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
-        population, _ = fit_head(source, population, loss, alpha, moments)
+        scaled = _at_scale(loss, view, networks) if loss.is_adaptive else loss
+        population, _ = fit_head(source, population, scaled, alpha, moments)
         fitted += [
             evolution.with_narrow(population.network(member))
             for member, evolution in enumerate(batch)
@@ -329,14 +401,34 @@ def _fit_to_all(
     return fitted
 
 
-def _inputs_to_see(table: Table, rows: Tensor | None) -> Index | None:
-    """Return the input columns for a member with some training rows; None stands for all."""
+def _at_scale(loss: Loss, view: Table, networks: Sequence[Network]) -> Loss:
+    """Return the loss at the scale of the networks' residuals on some rows of a table."""
+    some = slice(None, None, max(1, len(view.weight) // SCALE_ROWS))
+    inputs = view.inputs[:, some]
+    output = torch.stack([network.predict(inputs.T).T for network in networks])
+    return loss.at_scale(output, view.target[:, some], view.weight[some])
+
+
+def _inputs_to_see(
+    table: Table, tasks: Sequence[Task], starts: Sequence[Evolution | None]
+) -> list[Index | None]:
+    """Return the input columns that each member of a group sees; None stands for all."""
     if len(table.inputs) <= MOST_INPUTS:
-        return None
-    some = slice(_SELECTION_ROWS) if rows is None else rows[:_SELECTION_ROWS]
-    return most_telling(
-        table.inputs[:, some], table.target[:, some], table.weight[some], MOST_INPUTS
-    )
+        return [None] * len(tasks)
+    known = [start for start in starts if start is not None]
+    if known and known[0].state is not None:
+        return [start.inputs for start in known]
+    telling = []
+    for task in tasks:
+        some = slice(_SELECTION_ROWS) if task.train is None else task.train[:_SELECTION_ROWS]
+        inputs = table.for_member(task.number).inputs[:, some]
+        part = (inputs, table.target[:, some], table.weight[some])
+        telling.append(most_telling(*part, MOST_INPUTS))
+    if not known:
+        return [*telling]
+    # And those that the nodes read which they start from; the same for all.
+    read = [np.flatnonzero(start.network.topology.use[: len(table.inputs)]) for start in known]
+    return [np.unique(np.concatenate([telling[0], *read]))] * len(tasks)
 
 
 def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tensor:

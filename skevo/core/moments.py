@@ -52,6 +52,14 @@ class Moments:
         """Return the negative gradient of half the squared residual and the penalty."""
         return self.cross - self.gram @ beta - ridge[..., None] * beta
 
+    def equal(self, other: Moments, rounding: float) -> bool:
+        """Whether others are the same, but for a share of the columns' and targets' squares."""
+        column = self.gram.diagonal(dim1=-2, dim2=-1).sqrt()[..., None]
+        columns = (self.gram - other.gram.to(self.gram)).abs() <= rounding * column * column.mT
+        target = self.square.sqrt()[..., None, :]
+        targets = (self.cross - other.cross.to(self.cross)).abs() <= rounding * column * target
+        return bool(columns.all() and targets.all())
+
     def without(self, gone: Tensor) -> Moments:
         """Return the moments once some columns are zero: ``gone``, of shape (..., n_columns)."""
         stay = torch.cat([torch.ones_like(gone[..., :1]), ~gone], dim=-1)

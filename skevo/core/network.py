@@ -232,6 +232,11 @@ class Network:
             self, topology=Topology(n_inputs, topology.operator, left, right), weight=weight
         )
 
+    def bare(self, n_outputs: int) -> Network:
+        """Return the network with a head of zeros."""
+        weight = self.weight.new_zeros(n_outputs, self.topology.n_columns)
+        return replace(self, weight=weight, bias=weight.new_zeros(n_outputs))
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Network:

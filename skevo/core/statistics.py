@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["midmean", "weighted_deviation", "weighted_quantiles"]
+__all__ = [
+    "midmean",
+    "midmean_weights",
+    "positive_range",
+    "weighted_deviation",
+    "weighted_quantiles",
+    "widened_range",
+]
 
 
 def midmean(values: Tensor) -> Tensor:
@@ -34,6 +41,25 @@ def midmean(values: Tensor) -> Tensor:
             low, high = ordered[k], ordered[k + 1]
             ordered[k], ordered[k + 1] = torch.minimum(low, high), torch.maximum(low, high)
     return torch.stack(ordered[left_out : n - left_out]).mean(dim=0)
+
+
+def midmean_weights(values: Tensor) -> Tensor:
+    """Return the weight that each value has in `midmean`.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, ...)
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        Its sum along the first dimension is 1.
+    """
+    n = len(values)
+    left_out = n // 4
+    place = values.argsort(dim=0, stable=True).argsort(dim=0)
+    heard = (place >= left_out) & (place < n - left_out)
+    return heard.to(values.dtype) / (n - 2 * left_out)
 
 
 def weighted_deviation(columns: Tensor, weight: Tensor) -> Tensor:
@@ -67,6 +93,31 @@ def widened_range(target: Tensor) -> tuple[Tensor, Tensor]:
     low, high = target.amin(dim=-1, keepdim=True), target.amax(dim=-1, keepdim=True)
     margin = 0.1 * (high - low)
     return low - margin, high + margin
+
+
+def positive_range(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how low and how high predictions may go that have to stay positive.
+
+    The range of the targets and a tenth more, but not below a thousandth of the smallest positive
+    target, or of the mean where that is smaller.
+
+    Parameters
+    ----------
+    target : Tensor of shape (..., n_outputs, n_samples)
+        Not negative.
+    weight : Tensor of shape (..., n_samples)
+
+    Returns
+    -------
+    low, high : Tensor of shape (..., n_outputs, 1)
+    """
+    low, high = widened_range(target)
+    positive = torch.where(target > 0, target, torch.inf).amin(dim=-1, keepdim=True)
+    mean = target @ (weight / weight.sum(dim=-1, keepdim=True))[..., None]
+    # Without a positive target any small number does.
+    smallest = torch.where(mean > 0, torch.minimum(positive, mean), 1.0)
+    low = torch.maximum(low, 1e-3 * smallest)
+    return low, torch.maximum(low, high)
 
 
 def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float]) -> Tensor:

@@ -41,13 +41,14 @@ class Summary:
     ----------
     factor : Curvature or None
         That of the present columns and penalty, at whatever heads, if it is known; always None for
-        losses without a fixed bound, whose curvature moves with the heads.
+        losses without one curvature, which moves with the heads.
+    loss : Loss
     """
 
     def __init__(self, rows: MemoryRows, loss: Loss) -> None:
         self.rows = rows
         self.factor: Curvature | None = None
-        self._loss = loss
+        self.loss = loss
         self._moments: Moments | None = None
 
     @property
@@ -72,13 +73,13 @@ class Summary:
         alpha : Tensor of shape (n_members,)
             Ridge penalty on these rows.
         """
-        model = quadratic_model(self.rows, population, self._loss, alpha, self.moments, self.factor)
+        model = quadratic_model(self.rows, population, self.loss, alpha, self.moments, self.factor)
         self.keep(model)
         return model
 
     def keep(self, model: Curvature) -> None:
         """Take over a factorisation, if the loss has one that does not depend on the heads."""
-        if self._loss.bound is not None:
+        if self.loss.metric is not None:
             self.factor = model
 
     def replace(self, moments: Moments, model: Curvature) -> None:
@@ -95,9 +96,9 @@ class Summary:
         self._moments = extend_moments(self.rows, self.moments)
         if self.factor is not None:
             gram = self._moments.gram
-            ridge = penalty_for(self._loss, gram, alpha, self.rows.columns.dtype)
-            assert self._loss.bound is not None
-            self.factor = self.factor.bordered(self._loss.bound * gram, ridge)
+            ridge = penalty_for(self.loss, gram, alpha, self.rows.columns.dtype)
+            assert self.loss.metric is not None
+            self.factor = self.factor.bordered(self.loss.metric * gram, ridge)
 
     def without(self, gone: Tensor) -> None:
         """Take out columns that are zero from now on, of shape (n_members, n_columns)."""

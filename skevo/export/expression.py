@@ -34,13 +34,14 @@ class Expression:
         Of numbers: ``add``, ``sub``, ``mul``, ``div``, ``neg``, ``abs``, ``max``, ``min``, ``exp``,
         ``log``, ``sqrt``, ``tanh``, ``sin``, ``cos``, ``sigmoid``, ``affine``, ``midmean``, and
         ``where`` (a condition, and what to take if it holds and if not). A condition: ``less``.
-        Without arguments: ``number``; and of a cell ``cell``, ``missing``, ``level``.
+        Without arguments: ``number``; and of a cell ``cell``, ``missing``, ``level``, ``mean``.
     args : tuple of Expression
     value : object
         Of a ``number`` its value; of ``affine`` the intercept and the weights of the arguments; of
         ``midmean`` how many arguments are left out at either end; of ``cell`` the column and what
         stands for a missing cell; of ``missing`` the column, and of ``level`` column and code: both
-        are 1 or 0.
+        are 1 or 0. Of ``mean`` the column, the output, and what it is at each level, where the cell
+        is missing, and where it is an unknown level.
     """
 
     function: str

@@ -9,34 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from .._columns import Encoding, Levels
 from .._preprocessing import KNEE, Scaling
+from .._target import TargetUnits
 from ..core.ensemble import Ensemble
 from ..core.network import Network
 from ..core.topology import CONSTANT
 from .expression import Expression, Program, affine, apply, clip, midmean, number
 from .tracing import trace
 
-__all__ = ["Model", "Units", "combined", "express", "heads", "inputs", "scaled"]
+__all__ = ["Model", "combined", "express", "heads", "inputs", "scaled"]
 
 Scale = Callable[[Expression, float, float, float], Expression]
-
-
-@dataclass(frozen=True)
-class Units:
-    """How outputs become predictions: ``factor * output + shift``, clipped.
-
-    Attributes
-    ----------
-    factor, shift, low, high : ndarray of shape (n_outputs,)
-    """
-
-    factor: NDArray[np.float64]
-    shift: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +34,8 @@ class Model:
         Names of the table's columns.
     named : bool
         Whether these are the user's.
+    targets : tuple of str
+        What the targets are called of which levels have means.
     levels : dict of int to tuple
         The levels of each categorical column.
     indicated : frozenset of int
@@ -65,6 +52,7 @@ class Model:
 
     columns: tuple[str, ...]
     named: bool
+    targets: tuple[str, ...]
     levels: Levels
     indicated: frozenset[int]
     expressions: tuple[Expression, ...]
@@ -82,7 +70,7 @@ def express(
     encoding: Encoding,
     scaling: Scaling,
     ensemble: Ensemble,
-    units: Units | None,
+    units: TargetUnits | None,
     exact: bool = True,
     scale: Scale | None = None,
 ) -> list[Expression]:
@@ -93,7 +81,7 @@ def express(
     encoding : Encoding
     scaling : Scaling
     ensemble : Ensemble
-    units : Units or None
+    units : TargetUnits or None
         None for log-odds.
     exact : bool, default=True
         Whether far values are drawn in, denominators kept from zero, and predictions clipped.
@@ -110,11 +98,12 @@ def express(
     outputs = combined(ensemble, lines)
     if units is None:
         return outputs
-    numbers = [part.tolist() for part in (units.factor, units.shift, units.low, units.high)]
-    return [
+    numbers = [part.tolist() for part in (units.factor, units.offset, units.low, units.high)]
+    predictions = [
         clip(output * factor + shift, low, high) if exact else output * factor + shift
         for output, factor, shift, low, high in zip(outputs, *numbers, strict=True)
     ]
+    return [apply("exp", value) for value in predictions] if units.log else predictions
 
 
 def heads(
@@ -185,13 +174,18 @@ def inputs(encoding: Encoding, scaling: Scaling, scale: Scale | None) -> list[Ex
         *(Expression("cell", (), (int(c), fill[k])) for k, c in enumerate(encoding.numeric)),
         *(Expression("missing", (), int(column)) for column in encoding.missing),
         *(Expression("level", (), (int(column), int(code))) for column, code in encoding.shown),
+        *(
+            Expression("mean", (), (int(column), output, tuple(row)))
+            for column, means in zip(encoding.told, encoding.means, strict=True)
+            for output, row in enumerate(means.tolist())
+        ),
     ]
     shift = np.where(scaling.offset == 0.0, scaling.center, 0.0)
     numbers = [part.tolist() for part in (shift, scaling.spread, scaling.offset)]
     columns = []
-    for place, (cell, *numbers_of) in enumerate(zip(cells, *numbers, strict=True)):
+    for cell, *numbers_of in zip(cells, *numbers, strict=True):
         # Columns of zeros and ones are scaled so that neither is far.
-        if scale is not None and place < len(encoding.numeric):
+        if scale is not None and cell.function in ("cell", "mean"):
             columns.append(scale(cell, *numbers_of))
         else:
             columns.append((cell - numbers_of[0]) / numbers_of[1])

@@ -57,6 +57,10 @@ class Language:
         """Write 1 where a cell is that level, else 0."""
         raise NotImplementedError
 
+    def mean(self, column: int, means: Sequence[float]) -> str:
+        """Write what is said for a level; the last two are for missing cells and other levels."""
+        raise NotImplementedError
+
     def midmean(self, args: Sequence[str], left_out: int) -> str:
         """Write the mean without so many of the lowest and of the highest."""
         raise NotImplementedError
@@ -72,6 +76,9 @@ class Language:
                 return self.missing(step.value)
             case "level":
                 return self.level(*step.value)
+            case "mean":
+                column, _, means = step.value
+                return self.mean(column, means)
             case "midmean":
                 return self.midmean(args, step.value)
             case "affine":

@@ -17,6 +17,11 @@ static double number(double cell, double fill) {
     return isnan(cell) ? fill : cell;
 }
 """,
+    "mean": """
+static double mean(double level, const double *means, int n_levels) {
+    return means[isnan(level) ? n_levels : level < 0.0 ? n_levels + 1 : (int)level];
+}
+""",
     "sigmoid": """
 static double sigmoid(double z) {
     return 1.0 / (1.0 + exp(-z));
@@ -62,6 +67,9 @@ class _C(Language):
         **{name: name + "({0})" for name in ("exp", "log", "sqrt", "tanh", "sin", "cos")},
     }
 
+    def __init__(self) -> None:
+        self.constants: list[str] = []
+
     def cell(self, column: int, fill: float) -> str:
         return f"number(x[{column}], {fill!r})"
 
@@ -70,6 +78,12 @@ class _C(Language):
 
     def level(self, column: int, code: int) -> str:
         return f"(x[{column}] == {code} ? 1.0 : 0.0)"
+
+    def mean(self, column: int, means: Sequence[float]) -> str:
+        name = f"MEANS_{len(self.constants)}"
+        numbers = ", ".join(map(repr, means))
+        self.constants.append(f"static const double {name}[] = {{{numbers}}};")
+        return f"mean(x[{column}], {name}, {len(means) - 2})"
 
     def midmean(self, args: Sequence[str], left_out: int) -> str:
         return f"midmean((double[]){{{', '.join(args)}}}, {len(args)}, {left_out})"
@@ -89,7 +103,8 @@ def c_source(model: Model) -> str:
         several targets, or, for classes, ``void predict_proba(const double *x, double *proba)`` and
         ``int predict(const double *x)``, which returns the position of the class.
     """
-    variables, outputs = statements(model.program, _C())
+    language = _C()
+    variables, outputs = statements(model.program, language)
     body = [f"const double {name} = {text};" for name, text, _ in variables]
     if model.classes is None:
         if model.single:
@@ -110,7 +125,8 @@ def c_source(model: Model) -> str:
             *_function("int predict(const double *x)", _most_probable(n_classes)),
         ]
     comment = "\n".join(["/*", *(f" * {line}" for line in _comment(model)), " */"])
-    return f"{comment}\n{assemble('#include <math.h>', _HELPERS, chr(10).join(lines))}"
+    code = "\n".join([*language.constants, *lines])
+    return f"{comment}\n{assemble('#include <math.h>', _HELPERS, code)}"
 
 
 def _function(head: str, body: Sequence[str]) -> list[str]:

@@ -25,6 +25,11 @@ def _missing(cells):
 def _level(cells, level):
     return np.array([float(cell == level) for cell in cells])
 """,
+    "_mean": """
+def _mean(cells, means, missing, unknown):
+    is_missing = _missing(cells) == 1.0
+    return np.where(is_missing, missing, [means.get(cell, unknown) for cell in cells])
+""",
     "_sigmoid": """
 def _sigmoid(z):
     odds = np.exp(-np.abs(z))
@@ -65,6 +70,7 @@ class _NumPy(Language):
 
     def __init__(self, model: Model) -> None:
         self._levels = model.levels
+        self.constants: list[str] = []
 
     def cell(self, column: int, fill: float) -> str:
         return f"_number(X[:, {column}], {fill!r})"
@@ -74,6 +80,13 @@ class _NumPy(Language):
 
     def level(self, column: int, code: int) -> str:
         return f"_level(X[:, {column}], {plain(self._levels[column][code])!r})"
+
+    def mean(self, column: int, means: Sequence[float]) -> str:
+        *known, missing, unknown = means
+        table = dict(zip(map(plain, self._levels[column]), known, strict=True))
+        name = f"MEANS_{len(self.constants)}"
+        self.constants.append(f"{name} = {table!r}")
+        return f"_mean(X[:, {column}], {name}, {missing!r}, {unknown!r})"
 
     def midmean(self, args: Sequence[str], left_out: int) -> str:
         return f"_midmean([{', '.join(args)}], {left_out})"
@@ -91,7 +104,8 @@ def numpy_source(model: Model) -> str:
     str
         With ``predict(X)`` and, for classes, ``predict_proba(X)``.
     """
-    variables, outputs = statements(model.program, _NumPy(model))
+    language = _NumPy(model)
+    variables, outputs = statements(model.program, language)
     columns = f"_columns([{', '.join(outputs)}], len(X))"
     body = [
         '"""Columns of the array are found by position; NaN or None where a cell is missing."""',
@@ -111,7 +125,7 @@ def numpy_source(model: Model) -> str:
             *_function("predict_proba", [*body, result, last]),
             *_function("predict", ["return CLASSES[predict_proba(X).argmax(axis=1)]"]),
         ]
-    return assemble("import numpy as np", _HELPERS, "\n".join(lines))
+    return assemble("import numpy as np", _HELPERS, "\n".join([*language.constants, *lines]))
 
 
 def _function(name: str, body: Sequence[str]) -> list[str]:

@@ -120,6 +120,9 @@ class _Writer:
                 column, code = step.value
                 same = self._node("Equal", self._cell(column), self.number(float(code)))
                 return self._node("Cast", same, to=self._to)
+            case "mean":
+                column, _, means = step.value
+                return self._mean(column, means)
             case "affine":
                 intercept, weights = step.value
                 vector = self.number(tuple((weight,) for weight in weights))
@@ -156,6 +159,16 @@ class _Writer:
         shape = self._node("Shape", self._read(0))
         rows = self._node("Gather", shape, self.whole(0), axis=0)
         return self._node("Concat", rows, self.whole(1), axis=0)
+
+    def _mean(self, column: int, means: Sequence[float]) -> str:
+        code, n_levels = self._cell(column), len(means) - 2
+        is_unknown = self._node("Less", code, self.number(0.0))
+        place = self._node("Where", is_unknown, self.number(n_levels + 1.0), code)
+        missing = self._is_missing(column)
+        place = self._node("Where", missing, self.number(float(n_levels)), place)
+        place = self._node("Cast", place, to=TensorProto.INT64)
+        table = self._graph.constant(np.array(means, dtype=self._dtype))
+        return self._node("Gather", table, place, axis=0)
 
     def _midmean(self, args: Sequence[str], left_out: int) -> str:
         n = len(args)

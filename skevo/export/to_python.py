@@ -20,6 +20,10 @@ def _number(cell, fill):
 def _missing(cell):
     return float(cell is None or cell != cell)
 """,
+    "_mean": """
+def _mean(cell, means, missing, unknown):
+    return missing if cell is None or cell != cell else means.get(cell, unknown)
+""",
     "_sigmoid": """
 def _sigmoid(z):
     if z >= 0.0:
@@ -60,6 +64,7 @@ class _Python(Language):
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self.constants: list[str] = []
 
     def _cell(self, column: int) -> str:
         return f"row[{self._model.columns[column]!r}]" if self._model.named else f"row[{column}]"
@@ -72,6 +77,13 @@ class _Python(Language):
 
     def level(self, column: int, code: int) -> str:
         return f"float({self._cell(column)} == {plain(self._model.levels[column][code])!r})"
+
+    def mean(self, column: int, means: Sequence[float]) -> str:
+        *known, missing, unknown = means
+        table = dict(zip(map(plain, self._model.levels[column]), known, strict=True))
+        name = f"MEANS_{len(self.constants)}"
+        self.constants.append(f"{name} = {table!r}")
+        return f"_mean({self._cell(column)}, {name}, {missing!r}, {unknown!r})"
 
     def midmean(self, args: Sequence[str], left_out: int) -> str:
         return f"_midmean(({', '.join(args)}), {left_out})"
@@ -89,7 +101,8 @@ def python_source(model: Model) -> str:
     str
         With ``predict(row)`` and, for classes, ``predict_proba(row)``.
     """
-    variables, outputs = statements(model.program, _Python(model))
+    language = _Python(model)
+    variables, outputs = statements(model.program, language)
     body = [f"{name} = {text}" for name, text, _ in variables]
     what = "its columns' names" if model.named else "position"
     about = [f'"""Cells of the row are found by {what}; None or NaN where one is missing."""']
@@ -108,7 +121,7 @@ def python_source(model: Model) -> str:
             *_function("predict_proba", [*about, *body, f"return {result}"]),
             *_function("predict", label),
         ]
-    return assemble("import math", _HELPERS, "\n".join(lines))
+    return assemble("import math", _HELPERS, "\n".join([*language.constants, *lines]))
 
 
 def _function(name: str, body: Sequence[str]) -> list[str]:
@@ -117,7 +130,11 @@ def _function(name: str, body: Sequence[str]) -> list[str]:
 
 def assemble(imports: str, helpers: dict[str, str], code: str) -> str:
     """Put the helpers that are called before the code."""
-    called = [text for name, text in helpers.items() if re.search(rf"\b{name}\(", code)]
+    called: list[str] = []
+    # From the last, since helpers call those before them.
+    for name, text in reversed(helpers.items()):
+        if re.search(rf"\b{name}\(", "".join([code, *called])):
+            called.insert(0, text)
     return "\n".join([imports, *(f"\n{text.rstrip()}\n" for text in called), code.lstrip("\n"), ""])
 
 

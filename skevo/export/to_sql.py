@@ -62,6 +62,16 @@ class _SQL(Language):
         middle = f"ORDER BY value LIMIT {len(args) - 2 * left_out} OFFSET {left_out}"
         return f"(SELECT avg(value) FROM (SELECT value FROM ({values}) AS members {middle}) AS mid)"
 
+    def mean(self, column: int, means: Sequence[float]) -> str:
+        name = identifier(self._model.columns[column])
+        *known, missing, unknown = map(self.number, means)
+        cases = [
+            f"WHEN {name} = {_literal(plain(level))} THEN {value}"
+            for level, value in zip(self._model.levels[column], known, strict=True)
+        ]
+        cases = [f"WHEN {name} IS NULL THEN {missing}", *cases, f"ELSE {unknown}"]
+        return f"CAST(CASE {' '.join(cases)} END AS {self.double})"
+
     def _indicator(self, condition: str) -> str:
         return f"CASE WHEN {condition} THEN {self.number(1.0)} ELSE {self.number(0.0)} END"
 

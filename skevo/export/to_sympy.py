@@ -170,6 +170,9 @@ def _value(step: Step, args: Sequence[Any], model: Model) -> Any:
             return sympy.Symbol(f"[{model.columns[column]} = {model.levels[column][code]}]")
         case "scaled":
             return Scaled(*args, *(sympy.Float(number, _DIGITS) for number in step.value))
+        case "mean":
+            column, output, _ = step.value
+            return sympy.Symbol(f"mean({model.targets[output]} | {model.columns[column]})")
         case "affine":
             intercept, weights = step.value
             terms = (sympy.Float(w, _DIGITS) * a for w, a in zip(weights, args, strict=True))

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from .._columns import Encoding, read_codes
 from .._preprocessing import KNEE, Scaling
+from .._target import TargetUnits
 from ..core.ensemble import Ensemble
 from ..core.layer import EvolvingLayer
 from ..core.statistics import midmean
-from .model import Units
 
 __all__ = ["TorchModel"]
 
@@ -29,7 +29,7 @@ class TorchModel(nn.Module):
     encoding : Encoding
     scaling : Scaling
     ensemble : Ensemble
-    units : Units or None
+    units : TargetUnits or None
         None for log-odds.
     single : bool
         Whether there is one number per row.
@@ -53,7 +53,7 @@ class TorchModel(nn.Module):
     least: Tensor
     most: Tensor
     target_factor: Tensor
-    target_shift: Tensor
+    target_offset: Tensor
     target_low: Tensor
     target_high: Tensor
 
@@ -62,7 +62,7 @@ class TorchModel(nn.Module):
         encoding: Encoding,
         scaling: Scaling,
         ensemble: Ensemble,
-        units: Units | None,
+        units: TargetUnits | None,
         single: bool,
     ) -> None:
         super().__init__()
@@ -73,6 +73,9 @@ class TorchModel(nn.Module):
         self.layer = EvolvingLayer.from_network(ensemble.network)
         self._keep(heard=ensemble.network.weight != 0)
         self._keep(numeric=encoding.numeric, fill=encoding.fill[:, None], missing=encoding.missing)
+        self.told = encoding.told.tolist()
+        for column, means in zip(self.told, encoding.means, strict=True):
+            self._keep(**{f"means_{column}": means})
         self._keep(column=encoding.shown[:, 0], code=encoding.shown[:, 1:])
         shift = scaling.center * (scaling.offset == 0.0)
         for name, part in (
@@ -85,9 +88,10 @@ class TorchModel(nn.Module):
             self._keep(least=ensemble.limits[0], most=ensemble.limits[1])
         self.has_rest = ensemble.limits is not None
         self.has_units = units is not None
+        self.log = units is not None and units.log
         if units is not None:
-            for name, part in vars(units).items():
-                self._keep(**{f"target_{name}": part})
+            for name in ("factor", "offset", "low", "high"):
+                self._keep(**{f"target_{name}": getattr(units, name)})
 
     def read(self, X: Any) -> Tensor:
         """Return a table as a tensor of numbers and codes of levels.
@@ -121,9 +125,10 @@ class TorchModel(nn.Module):
             output = output + heads[n_average:].clamp(self.least, self.most)
         result = output.T
         if self.has_units:
-            result = result.to(self.spread.dtype) * self.target_factor + self.target_shift
+            result = result.to(self.spread.dtype) * self.target_factor + self.target_offset
             if not self.training:
                 result = result.clamp(self.target_low, self.target_high)
+            result = result.exp() if self.log else result
         return result[:, 0] if self.single else result
 
     def _scaled(self, cells: Tensor) -> Tensor:
@@ -134,12 +139,20 @@ class TorchModel(nn.Module):
             torch.where(numbers.isnan(), self.fill, numbers),
             cells[self.missing].isnan().to(cells.dtype),
             (cells[self.column] == self.code).to(cells.dtype),
+            *(self._means(column, cells[column]) for column in self.told),
         )
         scaled = (torch.cat(parts) - self.shift) / self.spread
         distance = scaled - self.offset
         near = torch.minimum(torch.maximum(scaled, self.offset - KNEE), self.offset + KNEE)
         above, below = ((far.clamp(min=KNEE) - (KNEE - 1.0)).log() for far in (distance, -distance))
         return near + above - below
+
+    def _means(self, column: int, codes: Tensor) -> Tensor:
+        """Return what is said for the levels of a column, of shape (n_outputs, n_samples)."""
+        means = getattr(self, f"means_{column}")
+        n_levels = means.shape[1] - 2
+        place = torch.where(codes < 0, n_levels + 1, codes.nan_to_num(nan=float(n_levels)))
+        return means[:, place.long()]
 
     def _keep(self, **buffers: Any) -> None:
         for name, value in buffers.items():

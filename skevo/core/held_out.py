@@ -1,0 +1,92 @@
+"""Held-out rows: what the members say of rows that one of them has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .ensemble import Ensemble
+from .members import Table, Task
+
+__all__ = ["HeldOut", "evaluate_held_out"]
+
+# Of at most so many rows, to which the members contribute alike.
+_MOST_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The members' outputs on rows that one of them held out.
+
+    Attributes
+    ----------
+    table : Table
+    rows : Tensor of int64 of shape (n_samples,)
+        Rows of the table.
+    outputs : Tensor of shape (n_members, n_outputs, n_samples)
+        Of those rows.
+    holder : Tensor of int64 of shape (n_samples,), or None
+        The member that held the row out; None where no row was held out, and the rows are some
+        that all members were trained on.
+    """
+
+    table: Table
+    rows: Tensor
+    outputs: Tensor
+    holder: Tensor | None
+
+    @property
+    def inputs(self) -> Tensor:
+        """Inputs of the rows, of shape (n_inputs, n_samples)."""
+        return self.table.inputs[:, self.rows]
+
+    @property
+    def target(self) -> Tensor:
+        """Targets of the rows, of shape (n_outputs, n_samples)."""
+        return self.table.target[:, self.rows]
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of the rows, of shape (n_samples,)."""
+        return self.table.weight[self.rows]
+
+
+def evaluate_held_out(
+    table: Table, tasks: Sequence[Task], ensemble: Ensemble, given: Table | None = None
+) -> HeldOut:
+    """Evaluate the members on the rows that they held out.
+
+    Parameters
+    ----------
+    table : Table
+        Its rows are read block by block.
+    tasks : sequence of Task
+    ensemble : Ensemble
+        Of the members that did the tasks, in their order.
+    given : Table, default=None
+        Of the validation rows, if they are not rows of ``table``; they are shared out among the
+        members, none of which has seen them.
+
+    Returns
+    -------
+    HeldOut
+    """
+    n_most = -(-_MOST_ROWS // (len(tasks) if given is None else 1))
+    folds = [task.validation[:n_most] for task in tasks if task.validation is not None]
+    if given is not None:
+        table, rows = given, folds[0]
+        holder = torch.arange(len(rows)) % len(tasks)
+    elif folds:
+        rows, n_each = torch.cat(folds), torch.tensor([len(fold) for fold in folds])
+        holder = torch.arange(len(folds)).repeat_interleave(n_each)
+    else:
+        n_rows = len(table.weight)
+        rows, holder = torch.arange(0, n_rows, -(-n_rows // _MOST_ROWS)), None
+    blocks = ensemble.network.predictor.blocks(lambda some: table.inputs[:, rows[some]], len(rows))
+    with torch.no_grad():
+        outputs = torch.cat([ensemble.members(heads) for heads in blocks], dim=-1)
+    device = outputs.device
+    return HeldOut(table, rows.to(device), outputs, None if holder is None else holder.to(device))
