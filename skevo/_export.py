@@ -90,8 +90,8 @@ class Exports(Explains):
 
         Symbols are called as the columns are. A column that had missing cells has a second symbol,
         ``missing(name)``, and a level of a category has ``[name = level]``: they are 1 where it is
-        so, else 0. Two functions are of `skevo.export.to_sympy`: ``Scaled``, which draws in far
-        values, and ``Midmean``, which averages four members or more.
+        so, else 0. Three functions are of `skevo.export.to_sympy`: ``Scaled``, which draws in
+        far values, ``Sigmoid``, and ``Midmean``, which averages four members or more.
 
         To evaluate them, use `sympy.lambdify` with ``cse=True`` or, at a point, ``xreplace``: other
         ways have SymPy compare the operands of each maximum, which takes long.

@@ -77,6 +77,25 @@ def test_sympy_midmean_and_its_derivative():
     assert sympy.latex(formula) == r"\operatorname{midmean}\left(a, b, c, d, e\right)"
 
 
+def test_sympy_sigmoid_of_far_values():
+    sympy = pytest.importorskip("sympy")
+    from skevo.export.to_sympy import Sigmoid
+
+    x = sympy.Symbol("x")
+    formula = x * Sigmoid(4.0 * x) / Sigmoid(x)
+    values = np.array([-300.0, -20.0, 0.0, 300.0])
+    expected = values * torch.sigmoid(torch.from_numpy(4.0 * values)).numpy()
+    expected /= torch.sigmoid(torch.from_numpy(values)).numpy()
+    function = sympy.lambdify(x, formula, "numpy", cse=True)
+    with np.errstate(over="ignore"):
+        assert_allclose(function(values), expected, rtol=1e-12, atol=1e-300)
+    function = sympy.lambdify(x, formula, "math")
+    # An exponent is at most 700 there.
+    assert_allclose([function(value) for value in values], expected, rtol=1e-12, atol=1e-150)
+    assert sympy.simplify(Sigmoid(x).diff(x).rewrite(sympy.exp) - 1 / (2 + 2 * sympy.cosh(x))) == 0
+    assert sympy.latex(Sigmoid(x) ** 2) == r"\operatorname{sigmoid}^{2}\left(x\right)"
+
+
 def test_sympy_not_exact_is_the_formula_that_is_read():
     sympy = pytest.importorskip("sympy")
     model, X, _ = small_regressor(operators=("mul", "div"))

@@ -11,7 +11,7 @@ from .._preprocessing import KNEE
 from .expression import Expression, Program, Step
 from .model import Model
 
-__all__ = ["Midmean", "Scaled", "scaled", "sympy_expressions", "sympy_outputs"]
+__all__ = ["Midmean", "Scaled", "Sigmoid", "scaled", "sympy_expressions", "sympy_outputs"]
 
 # A decimal more than a double has, so that sums of numbers round as doubles do, or better.
 _DIGITS = 18
@@ -58,6 +58,39 @@ class Scaled(sympy.Function):
             for far in (f"{value} - {offset}", f"{offset} - {value}")
         )
         return f"({near} + {above} - {below})"
+
+
+class Sigmoid(sympy.Function):
+    """The logistic function, which SymPy would write as a quotient of infinities.
+
+    ``rewrite(sympy.exp)`` gives it by exponentials.
+    """
+
+    @classmethod
+    def eval(cls, value: Any) -> Any:
+        """Return the value of a number."""
+        return 1 / (1 + sympy.exp(-value)) if value.is_number else None
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        """Return the slope."""
+        return self * (1 - self)
+
+    def _eval_rewrite_as_exp(self, value: Any, **options: Any) -> Any:
+        return 1 / (1 + sympy.exp(-value))
+
+    def _numpycode(self, printer: Any) -> str:
+        exp = printer._module_format("numpy.exp")
+        return f"(1.0 / (1.0 + {exp}(-({printer._print(self.args[0])}))))"
+
+    def _pythoncode(self, printer: Any) -> str:
+        # An exponential that overflows raises an error in Python.
+        exp, arg = printer._module_format("math.exp"), printer._print(self.args[0])
+        return f"(1.0 / (1.0 + {exp}(min(-({arg}), 700.0))))"
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        power = "" if exp is None else f"^{{{exp}}}"
+        arg = printer._print(self.args[0])
+        return rf"\operatorname{{sigmoid}}{power}\left({arg}\right)"
 
 
 class Midmean(sympy.Function):
@@ -122,7 +155,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tanh": sympy.tanh,
     "sin": sympy.sin,
     "cos": sympy.cos,
-    "sigmoid": lambda a: 1 / (1 + sympy.exp(-a)),
+    "sigmoid": Sigmoid,
     "where": _where,
     "less": lambda a, b: sympy.StrictLessThan(a, b, evaluate=False),
     "midmean": Midmean,
@@ -207,6 +240,6 @@ def sympy_outputs(model: Model, simplify: bool) -> Any:
 def _probabilities(logits: Sequence[Any]) -> list[Any]:
     if len(logits) == 1:
         (logit,) = logits
-        return [1 / (1 + sympy.exp(logit)), 1 / (1 + sympy.exp(-logit))]
+        return [Sigmoid(-logit), Sigmoid(logit)]
     # Differences of log-odds: an exponential that is infinite gives 0, as it should.
     return [1 / sympy.Add(*(sympy.exp(other - logit) for other in logits)) for logit in logits]
