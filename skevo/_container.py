@@ -92,7 +92,7 @@ def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays
         header = json.loads(text)
     # One of nested brackets without end is no header either.
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is no model of skevo, or is damaged: {error}") from error
+        raise ModelFileError(f"{path} is no model of skevo, or is damaged: {error}.") from error
     if not isinstance(header, dict) or header.get("format") != _KEY:
         raise ModelFileError(f"{path} is no model of skevo.")
     digest = arrays.pop(_DIGEST, None)

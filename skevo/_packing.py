@@ -126,6 +126,8 @@ def unpack_networks(
     weight = np.split(take(arrays, "weight", "f", int(n_columns.sum())), np.cumsum(n_columns)[:-1])
     if n_nodes and arrays["operator"].max() >= len(operators):
         raise ValueError("operator has codes of no operator")
+    if (arrays["scale"] <= 0).any():
+        raise ValueError("scale must be positive")
 
     def tensor(array: NDArray[Any], network: int) -> torch.Tensor:
         return torch.tensor(array, dtype=torch.float64 if double[network] else torch.float32)

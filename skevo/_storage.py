@@ -231,7 +231,7 @@ class _Reader:
             model.feature_names_in_ = np.array(names, dtype=object)
         model._encoding = encoding = self._encoding()
         model._scaling = self._scaling(len(encoding))
-        operators = tuple(map(self._operator, header["operators"]))
+        operators = get_operators([*map(self._operator, header["operators"])])
         ensemble = unpack_ensemble(
             self._part("ensemble"), operators, len(encoding), self._n_members, self._n_outputs
         )
