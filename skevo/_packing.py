@@ -35,7 +35,7 @@ def take(arrays: Arrays, name: str, kind: str, *shape: int | None) -> NDArray[An
     arrays : dict of str to ndarray
     name : str
     kind : {"b", "i", "f"}
-        Of its dtype; floats must not be NaN.
+        Of its dtype.
     *shape : int or None
         None stands for any number.
 
@@ -52,8 +52,6 @@ def take(arrays: Arrays, name: str, kind: str, *shape: int | None) -> NDArray[An
     )
     if array.dtype.kind != kind or not fits:
         raise ValueError(f"{name} has shape {array.shape} and dtype {array.dtype}")
-    if kind == "f" and np.isnan(array).any():
-        raise ValueError(f"{name} has NaN")
     return array
 
 
@@ -126,8 +124,6 @@ def unpack_networks(
     weight = np.split(take(arrays, "weight", "f", int(n_columns.sum())), np.cumsum(n_columns)[:-1])
     if n_nodes and arrays["operator"].max() >= len(operators):
         raise ValueError("operator has codes of no operator")
-    if (arrays["scale"] <= 0).any():
-        raise ValueError("scale must be positive")
 
     def tensor(array: NDArray[Any], network: int) -> torch.Tensor:
         return torch.tensor(array, dtype=torch.float64 if double[network] else torch.float32)

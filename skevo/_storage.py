@@ -40,6 +40,7 @@ Arrays = Mapping[str, NDArray[Any]]
 _HISTORY = {"member": "i", "generation": "i", **dict.fromkeys(Generation._fields, "f")}
 _HISTORY["n_nodes"] = "i"
 _PATH = {**dict.fromkeys(Path._fields, "f"), "generation": "i", "n_nodes": "i"}
+_LOSSES = [f"path.{name}" for name, kind in _PATH.items() if kind == "f"]
 # What anything made up can run into.
 _MISFITS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError,
@@ -59,6 +60,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
             f"{type(model).__name__}."
         )
     header, arrays = _describe(model), _arrays(model)
+    _check_numbers(arrays)
     lost = [name for name, value in header["parameters"].items() if _is_lost(value)]
     if lost:
         warnings.warn(
@@ -149,6 +151,21 @@ def _arrays_of_intervals(intervals: Intervals | None) -> dict[str, Mapping[str, 
     }
 
 
+def _check_numbers(arrays: Arrays) -> None:
+    """Raise ValueError for numbers that no model has that was fitted well.
+
+    Losses may be unknown, and scores infinite, but what predicts is known.
+    """
+    for name, array in arrays.items():
+        part, _, column = name.partition(".")
+        if array.dtype.kind != "f" or part == "history" or name in _LOSSES:
+            continue
+        if np.isnan(array).any() or (part in ("ensemble", "path") and np.isinf(array).any()):
+            raise ValueError(f"{name} has numbers that are not finite")
+        if column in ("scale", "spread") and (array <= 0).any():
+            raise ValueError(f"{name} has numbers that are not positive")
+
+
 # -- reading -------------------------------------------------------------------------------------
 
 
@@ -221,6 +238,7 @@ class _Reader:
 
     def model(self, estimators: Mapping[str, type]) -> Any:
         """Return the model."""
+        _check_numbers(self._arrays)
         header = self._header
         model = estimators[header["estimator"]](**self._parameters())
         model.n_features_in_ = self._n_features
@@ -322,12 +340,8 @@ class _Reader:
 
     def _scaling(self, n_columns: int) -> Scaling:
         part = self._part("scaling")
-        center, spread, offset = (
-            take(part, name, "f", n_columns) for name in ("center", "spread", "offset")
-        )
-        if (spread <= 0).any():
-            raise ValueError("scaling.spread must be positive")
-        return Scaling(center, spread, offset)
+        names = ("center", "spread", "offset")
+        return Scaling(*(take(part, name, "f", n_columns) for name in names))
 
     def _classes(self) -> NDArray[Any]:
         classes = from_json(self._header["classes"])

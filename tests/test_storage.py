@@ -289,6 +289,14 @@ def test_levels_that_cannot_be_in_a_file_are_refused(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_model_that_went_astray_is_refused(tmp_path):
+    model, X = fitted("one member")
+    model._ensemble.network.bias[0] = torch.nan
+    with pytest.raises(ValueError, match=r"ensemble\.bias has numbers that are not finite"):
+        model.save(tmp_path / "model")
+    assert np.isnan(pickle.loads(pickle.dumps(model)).predict(X)).all()
+
+
 class Mine(EvolvingRegressor):
     """A class that `load` does not know."""
 
@@ -459,14 +467,15 @@ def changed(name, place, value):
         ("ensemble.operator", -1, "operator codes must be >= 0"),
         ("ensemble.size", -1, "negative"),
         ("ensemble.size", 10**6, "shape"),
-        ("ensemble.weight", np.nan, "NaN"),
-        ("ensemble.scale", 0.0, "positive"),
+        ("ensemble.weight", np.nan, "not finite"),
+        ("path.constants", np.inf, "not finite"),
+        ("ensemble.scale", 0.0, "not positive"),
         ("path.at", 10**6, "not there"),
-        ("encoding.fill", np.nan, "NaN"),
+        ("encoding.fill", np.nan, "not finite"),
         ("encoding.missing", 99, "not there"),
         ("encoding.shown", 1, "there is no 1"),
-        ("scaling.spread", 0.0, "positive"),
-        ("units.low", np.nan, "NaN"),
+        ("scaling.spread", 0.0, "not positive"),
+        ("units.low", np.nan, "not finite"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name, value, words, tmp_path):
