@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -27,12 +26,14 @@ from ._callbacks import (
     resumable,
     watch_all,
 )
+from ._explain import Explains
 from ._formula import formula_text
+from ._html import ShowsHTML
 from ._memory import check_memory, peak_memory
 from ._packing import pack_state, unpack_state
-from ._path import Path, path_of
+from ._path import HasPath, path_of
 from ._preprocessing import ScaledColumns
-from ._reading import ReadsTables, Rows
+from ._reading import Rows
 from ._sample import Sample, take_in
 from ._storage import save
 from .core.course import Course, Evolution, Generation, Stopping
@@ -54,7 +55,7 @@ _MANY_ROWS = 4096
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 
 
-class BaseEvolving(CallbackSupportMixin, ReadsTables):
+class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Explains):
     """Constructor, fit and evaluation of both estimators."""
 
     _ensemble: Ensemble
@@ -62,10 +63,6 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
     _sample: Sample | None
     _seed: int
     n_iter_: int
-    _path: list[list[Network]]
-    path_: dict[str, NDArray[Any]]
-    n_nodes_: int
-    n_parameters_: int
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
@@ -312,6 +309,7 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
             _members=members if self.warm_start else None,
             _seed=saved.seed,
         )
+        self._measure(judged, loss)
 
     @property
     def _goes_on(self) -> bool:
@@ -440,53 +438,6 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
             "history_": {name: np.array(column) for name, column in columns},
         }
 
-    def select(self, *, nodes: int | None = None, rule: str = "best") -> Self:
-        """Return a model of the path that the fit took: a smaller one, without fitting again.
-
-        The path, ``path_``, has the model of each generation that improved on those before: what
-        the fit would have given, had it stopped there.
-
-        Parameters
-        ----------
-        nodes : int, default=None
-            At most so many nodes, of all members together. None stands for any number.
-        rule : {"best", "one-standard-error", "steepest"}, default="best"
-            Of these models, ``"best"`` takes the one whose loss is lowest, and
-            ``"one-standard-error"`` the smallest whose validation loss is within a standard error
-            of that [1]_. ``"steepest"`` takes the one where the logarithm of the validation loss
-            fell most per node, among those with at most 1.5 times the lowest [2]_.
-
-        Returns
-        -------
-        EvolvingRegressor or EvolvingClassifier
-            A copy, without the rest of the path: it takes less to store. Its members are averaged
-            without the correction, which is made for the last model of the path alone.
-
-        Raises
-        ------
-        ValueError
-            If no model has so few nodes, or there is no such rule.
-
-        References
-        ----------
-        .. [1] L. Breiman, J. H. Friedman, R. A. Olshen and C. J. Stone, "Classification and
-           regression trees", Wadsworth, 1984, section 3.4.3.
-        .. [2] M. Cranmer, "Interpretable machine learning for science with PySR and
-           SymbolicRegression.jl", arXiv:2305.01582, 2023.
-        """
-        check_is_fitted(self)
-        place = Path(**self.path_).choose(nodes, rule)
-        model = copy(self)
-        own = slice(place, place + 1)
-        model.path_ = {name: column[own] for name, column in self.path_.items()}
-        model._path = self._path[own]
-        if place < len(self._path) - 1:
-            ensemble = Ensemble.of(self._path[place])
-            model._ensemble, model._members, model._intervals = ensemble, None, None
-            model.n_nodes_ = ensemble.network.n_nodes
-            model.n_parameters_ = ensemble.network.n_parameters
-        return model
-
     # -- evaluation ----------------------------------------------------------------------------
 
     def _output(self, X: Any) -> NDArray[np.float64]:
@@ -572,10 +523,18 @@ class BaseEvolving(CallbackSupportMixin, ReadsTables):
         output that says how they are combined.
         """
         check_is_fitted(self)
+        return self._formula(self._column_names())
+
+    def _column_names(self) -> list[str]:
+        """Return what the columns of the table are called."""
         names = getattr(self, "feature_names_in_", None)
         if names is None:
-            names = [f"x{column}" for column in range(self.n_features_in_)]
-        return self._formula(names)
+            return [f"x{column}" for column in range(self.n_features_in_)]
+        return [str(name) for name in names]
+
+    def _response(self, X: Any) -> NDArray[np.float64]:
+        """Return what contributions sum to, of shape (n_samples, n_outputs)."""
+        return self._output(X)
 
     def _network_in_units(self) -> Network:
         """Return the network whose outputs are what the formula calls them."""

@@ -128,6 +128,12 @@ class Encoding:
             told[:] = np.concatenate([mean[:, k] for mean, k in zip(self.means, at, strict=True)])
         return columns.T
 
+    @property
+    def sources(self) -> NDArray[np.int64]:
+        """Which column of the table each column comes from, of shape (n_columns,)."""
+        told = np.repeat(self.told, [len(mean) for mean in self.means])
+        return np.concatenate([self.numeric, self.missing, self.shown[:, 0], told])
+
     def names(self, names: Sequence[str], outputs: Sequence[str]) -> list[str]:
         """Return what the columns are called, from the names of the table's columns and outputs."""
         return [

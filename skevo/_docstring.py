@@ -115,6 +115,10 @@ _DOCSTRING = """{summary}
     path_ : dict of str to ndarray
         The models that `select` can return: ``generation``, ``n_nodes`` of all members together,
         ``loss``, ``validation_loss``, and its ``standard_error``.
+    feature_importances_ : ndarray of shape (n_features_in_,)
+        By how much the loss, in the units of ``history_``, rises when what a column contributes to
+        predictions (see `contributions`) is replaced by its mean. Measured on the training rows, or
+        on 500 of them.
     formula_ : str
         The network as text, with the columns' names.
     device_ : torch.device

@@ -13,7 +13,7 @@ from .core.network import Network
 from .core.operators import Operator
 from .core.topology import CONSTANT
 
-__all__ = ["formula_text"]
+__all__ = ["column_texts", "formula_text"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,28 @@ def formula_text(
             written.append(f"{'-' if factor < 0 else '+'} {product}")
         lines.append(f"{name} = {' '.join(written)}")
     return "\n".join(lines)
+
+
+def column_texts(
+    network: Network, scaling: Scaling, names: Sequence[str]
+) -> list[tuple[float, str]]:
+    """Write each column of a network, inputs first, then nodes, as factor and text.
+
+    Parameters
+    ----------
+    network, scaling, names
+        See `formula_text`.
+
+    Returns
+    -------
+    list of (float, str)
+    """
+    texts = []
+    for column, term in enumerate(_column_terms(network, scaling, names)):
+        text = str(names[column]) if column < len(names) else term.text
+        is_bracket = text.startswith("(") and _is_atomic(text)
+        texts.append((term.factor, text[1:-1] if is_bracket else text))
+    return texts
 
 
 def _column_terms(network: Network, scaling: Scaling, names: Sequence[str]) -> list[_Term]:

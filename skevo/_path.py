@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
-from typing import NamedTuple
+from copy import copy
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from .core.course import Evolution
+from .core.ensemble import Ensemble
 from .core.network import Network
 
-__all__ = ["RULES", "Path", "path_of"]
+__all__ = ["RULES", "Path", "mean_history", "path_of"]
 
 RULES = ("best", "one-standard-error", "steepest")
 # A model that is chosen for its steep gain has at most so many times the lowest loss.
@@ -69,7 +72,8 @@ class Path(NamedTuple):
         if rule == "one-standard-error":
             bar = self.validation_loss[best] + self.standard_error[best]
             among = among[(self.validation_loss[among] <= bar) | (among == best)]
-            return int(among[np.argmin(self.n_nodes[among])])
+            n_nodes = self.n_nodes[among]
+            return int(among[n_nodes == n_nodes.min()][-1])
         if rule == "steepest":
             return self._steepest(among)
         return int(best)
@@ -111,3 +115,76 @@ def path_of(members: Sequence[Evolution]) -> tuple[Path, list[list[Network]]]:
             )
         )
     return Path(*map(np.array, zip(*lines, strict=True))), networks
+
+
+def mean_history(history: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the history's means over members, of shape (n_generations,), by generation."""
+    generation, at, count = np.unique(
+        history["generation"], return_inverse=True, return_counts=True
+    )
+    means = {
+        name: np.bincount(at, history[name]) / count
+        for name in ("loss", "validation_loss", "n_nodes")
+    }
+    return {"generation": generation, **means}
+
+
+class HasPath:
+    """What both estimators do with the path of their fit."""
+
+    path_: dict[str, NDArray[Any]]
+    n_nodes_: int
+    n_parameters_: int
+    _path: list[list[Network]]
+    _ensemble: Ensemble
+    _members: list[Evolution] | None
+    _intervals: Any
+    _measured: Any
+
+    def select(self, *, nodes: int | None = None, rule: str = "best") -> Self:
+        """Return a model of the path that the fit took: a smaller one, without fitting again.
+
+        The path, ``path_``, has the model of each generation that improved on those before: what
+        the fit would have given, had it stopped there.
+
+        Parameters
+        ----------
+        nodes : int, default=None
+            At most so many nodes, of all members together. None stands for any number.
+        rule : {"best", "one-standard-error", "steepest"}, default="best"
+            Of these models, ``"best"`` takes the one whose loss is lowest, and
+            ``"one-standard-error"`` the smallest whose validation loss is within a standard error
+            of that [1]_. ``"steepest"`` takes the one where the logarithm of the validation loss
+            fell most per node, among those with at most 1.5 times the lowest [2]_.
+
+        Returns
+        -------
+        EvolvingRegressor or EvolvingClassifier
+            A copy, without the rest of the path: it takes less to store. Its members are averaged
+            without the correction, which is made for the last model of the path alone.
+
+        Raises
+        ------
+        ValueError
+            If no model has so few nodes, or there is no such rule.
+
+        References
+        ----------
+        .. [1] L. Breiman, J. H. Friedman, R. A. Olshen and C. J. Stone, "Classification and
+           regression trees", Wadsworth, 1984, section 3.4.3.
+        .. [2] M. Cranmer, "Interpretable machine learning for science with PySR and
+           SymbolicRegression.jl", arXiv:2305.01582, 2023.
+        """
+        check_is_fitted(self)
+        place = Path(**self.path_).choose(nodes, rule)
+        model = copy(self)
+        own = slice(place, place + 1)
+        model.path_ = {name: column[own] for name, column in self.path_.items()}
+        model._path = self._path[own]
+        if place < len(self._path) - 1:
+            ensemble = Ensemble.of(self._path[place])
+            model._ensemble, model._members = ensemble, None
+            model._intervals = model._measured = None
+            model.n_nodes_ = ensemble.network.n_nodes
+            model.n_parameters_ = ensemble.network.n_parameters
+        return model

@@ -348,6 +348,10 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         output += self._units.offset
         return output
 
+    def _response(self, X: Any) -> NDArray[np.float64]:
+        """Return predictions or their logarithm, of shape (n_samples, n_outputs)."""
+        return np.clip(self._output(X), self._units.low, self._units.high)
+
     def _network_in_units(self) -> Network:
         """Return the network with its outputs in the target's units, or their logarithm."""
         network = self._ensemble.network.to(dtype=torch.float64)

@@ -126,6 +126,10 @@ def assert_same_model(one, other, X):
     assert one.formula_ == other.formula_
     for name in ("n_features_in_", "n_nodes_", "n_parameters_", "n_iter_", "stop_reason_"):
         assert getattr(one, name) == getattr(other, name), name
+    told = [model.contributions(X[:9], output=0).values for model in (one, other)]
+    assert_array_equal(*told)
+    assert hasattr(one, "feature_importances_") == hasattr(other, "feature_importances_")
+    pd.testing.assert_frame_equal(one.nodes_table(output=0), other.nodes_table(output=0))
     for name in ("history_", "path_"):
         tables = getattr(one, name), getattr(other, name)
         assert [*tables[0]] == [*tables[1]]
@@ -357,6 +361,8 @@ def test_files_of_version_1_stay_readable(name):
     method = "predict_interval" if name == "regressor" else "predict_proba"
     # Other machines round sines and exponentials in other ways.
     assert_allclose(getattr(model, method)(rows), expected[method], rtol=1e-9)
+    assert_allclose(model.feature_importances_, expected["importances"], rtol=1e-9)
+    assert np.isfinite(model.contributions(rows, output=0).values).all()
     assert model.select(nodes=0).n_nodes_ == 0 < model.n_nodes_
     assert len(model.formula_.splitlines()) == expected["lines"]
     assert clone(model).fit(rows.iloc[:6], model.predict(rows)[:6]) is not None

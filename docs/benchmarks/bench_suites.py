@@ -197,6 +197,7 @@ def methods(suite, X, seed):
             "LogisticRegression": numeric(
                 make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), X
             ),
+            **peers(X, seed, "Classifier"),
         }
     ours = {"skevo": EvolvingRegressor(random_state=seed, **parameters)}
     if suite == "srbench":
@@ -207,30 +208,34 @@ def methods(suite, X, seed):
             random_state=seed, categorical_features="from_dtype"
         ),
         "RidgeCV": numeric(make_pipeline(StandardScaler(), RidgeCV()), X),
-        **peers(X, seed),
+        **peers(X, seed, "Regressor"),
     }
 
 
-def peers(X, seed):
-    """Return other packages' regressors, with default parameters, as far as they are there."""
+def peers(X, seed, kind):
+    """Return other packages' estimators of a kind, with default parameters, if they are there."""
     found = {}
     if options.ours:
         return found
     threads = options.threads
     if importlib.util.find_spec("xgboost"):
-        from xgboost import XGBRegressor
+        import xgboost
 
-        found["XGBoost"] = XGBRegressor(random_state=seed, n_jobs=threads, enable_categorical=True)
+        found["XGBoost"] = getattr(xgboost, f"XGB{kind}")(
+            random_state=seed, n_jobs=threads, enable_categorical=True
+        )
     if importlib.util.find_spec("lightgbm"):
-        from lightgbm import LGBMRegressor
+        import lightgbm
 
-        found["LightGBM"] = LGBMRegressor(random_state=seed, n_jobs=threads, verbose=-1)
+        found["LightGBM"] = getattr(lightgbm, f"LGBM{kind}")(
+            random_state=seed, n_jobs=threads, verbose=-1
+        )
     if importlib.util.find_spec("catboost"):
-        from catboost import CatBoostRegressor
+        import catboost
 
         found["CatBoost"] = make_pipeline(
             FunctionTransformer(text_for_catboost),
-            CatBoostRegressor(
+            getattr(catboost, f"CatBoost{kind}")(
                 random_seed=seed,
                 thread_count=threads,
                 verbose=0,
@@ -274,7 +279,7 @@ def measure(suite):
                     probability = model.predict_proba(X.iloc[test])
                     row["log-loss"] = log_loss(y[test], probability, labels=np.unique(y))
                     row["ECE"] = calibration_error(y[test], probability)
-                    row["accuracy"] = accuracy_score(y[test], model.predict(X.iloc[test]))
+                    row["accuracy"] = accuracy_score(y[test], probability.argmax(axis=1))
                 else:
                     row["R2"] = r2_score(y[test], model.predict(X.iloc[test]))
                 rows.append(row)

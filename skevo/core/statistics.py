@@ -9,6 +9,7 @@ from torch import Tensor
 
 __all__ = [
     "midmean",
+    "midmean_weights",
     "positive_range",
     "weighted_deviation",
     "weighted_quantiles",
@@ -40,6 +41,25 @@ def midmean(values: Tensor) -> Tensor:
             low, high = ordered[k], ordered[k + 1]
             ordered[k], ordered[k + 1] = torch.minimum(low, high), torch.maximum(low, high)
     return torch.stack(ordered[left_out : n - left_out]).mean(dim=0)
+
+
+def midmean_weights(values: Tensor) -> Tensor:
+    """Return the weight that each value has in `midmean`.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, ...)
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        Its sum along the first dimension is 1.
+    """
+    n = len(values)
+    left_out = n // 4
+    place = values.argsort(dim=0, stable=True).argsort(dim=0)
+    heard = (place >= left_out) & (place < n - left_out)
+    return heard.to(values.dtype) / (n - 2 * left_out)
 
 
 def weighted_deviation(columns: Tensor, weight: Tensor) -> Tensor:
