@@ -504,6 +504,12 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Explains):
         """
         save(self, path)
 
+    def __copy__(self) -> Self:
+        """Return a copy that shares what was fitted, without a detour through the stored state."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""
         state = super().__getstate__()
