@@ -2,7 +2,9 @@
 
 from ._classifier import EvolvingClassifier
 from ._explain import Contributions
+from ._loading import load
 from ._regressor import EvolvingRegressor
+from ._version import __version__
 from .core.layer import EvolvingLayer
 from .core.operators import Operator, available_operators, register_operator
 from .display import ContributionDisplay, EvolutionDisplay, PathDisplay, TopologyDisplay
@@ -17,7 +19,8 @@ __all__ = [
     "Operator",
     "PathDisplay",
     "TopologyDisplay",
+    "__version__",
     "available_operators",
+    "load",
     "register_operator",
 ]
-__version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,10 +30,12 @@ from ._export import Exports
 from ._formula import formula_text
 from ._html import ShowsHTML
 from ._memory import check_memory, peak_memory
+from ._packing import pack_state, unpack_state
 from ._path import HasPath, path_of
 from ._preprocessing import ScaledColumns
 from ._reading import Rows
 from ._sample import Sample, take_in
+from ._storage import save
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
 from .core.grower import Settings
@@ -478,12 +481,45 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             output = function(read, len(X), size)
         return output.T.double().numpy(force=True)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a file, from which `skevo.load` reads it on any device.
+
+        The file is in the safetensors format: numbers and text, nothing that could run. It is
+        written whole or not at all. A loaded model does all that a fitted one does, bit by bit on
+        the same machine, but that a warm start begins anew, and `partial_fit` goes on from the
+        networks with a new sample, for no rows are in the file. A loss of your own is replaced by
+        its name, which `fit` refuses; operators of your own are looked up by name when the file is
+        loaded. ``init`` and random number generators are replaced by None, with a warning.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        ImportError
+            If safetensors is not installed.
+        ValueError
+            If a category has levels that are neither numbers nor text nor booleans.
+        """
+        save(self, path)
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares what was fitted, without a detour through the stored state."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle: a network grown on a GPU loads where there is none."""
         state = super().__getstate__()
         if "_ensemble" in state:
-            state = {**state, "_ensemble": state["_ensemble"].to("cpu")}
+            state = {**state, **pack_state(state)}
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state that was pickled."""
+        super().__setstate__({**state, **unpack_state(state)} if "_ensemble" in state else state)
 
     @property
     def formula_(self) -> str:

@@ -67,7 +67,7 @@ class Contributions:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """What training rows say of the columns.
 
     Attributes
@@ -89,7 +89,7 @@ class Explains(ReadsTables):
     """What a fitted estimator says of itself."""
 
     _ensemble: Ensemble
-    _measured: _Measured | None
+    _measured: Measured | None
     # The inputs of a typical row, of shape (n_inputs,).
     _typical: NDArray[np.float64]
 
@@ -282,7 +282,7 @@ class Explains(ReadsTables):
         n_inputs, weight = network.topology.n_inputs, network.weight[0].numpy()
         texts = self._texts()
         unknown = np.full(network.topology.n_columns, np.nan)
-        measured = getattr(self, "_measured", None) or _Measured(unknown, unknown, unknown)
+        measured = getattr(self, "_measured", None) or Measured(unknown, unknown, unknown)
         table = pd.DataFrame(
             {
                 "expression": [text for _, text in texts],
@@ -307,7 +307,7 @@ class Explains(ReadsTables):
         )
         return replace(network, weight=weight, bias=bias)
 
-    def _known(self) -> _Measured:
+    def _known(self) -> Measured:
         """Return what was measured in the fit."""
         check_is_fitted(self)
         measured = getattr(self, "_measured", None)
@@ -349,7 +349,7 @@ class Explains(ReadsTables):
                 return np.array([loss.reported(value, n_outputs) for value in rise])
 
             distance = np.average((columns - typical).abs(), axis=1, weights=weight)
-            self._measured = _Measured(
+            self._measured = Measured(
                 rises(self._by_source(found.inputs)), rises(found.columns), distance
             )
         self._typical = inputs[:, place].numpy().copy()
