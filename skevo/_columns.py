@@ -27,9 +27,9 @@ __all__ = [
 # The levels of each categorical column, by its position.
 Levels = Mapping[int, tuple[Any, ...]]
 
-# A level of fewer rows, in units of weight, has no column of its own, nor have those of a column
-# with more than so many others.
-_RARE = 3.0
+# A level of fewer rows, in units of weight, has no column of its own, nor has any of a category of
+# which more than so many levels are there twice.
+_RARE = 5.0
 _MOST_LEVELS = 255
 # Medians are those of at least so many rows, if there are as many.
 _SAMPLE = 100_000
@@ -173,7 +173,7 @@ def fit_encoding(
         codes = np.nan_to_num(X[:, column], nan=len(levels[column])).astype(np.int64)
         weight = np.bincount(codes, sample_weight, len(levels[column]) + 1)[:-1]
         own = np.flatnonzero(weight >= _RARE)
-        if len(own) > _MOST_LEVELS:
+        if np.count_nonzero(weight >= 2.0) > _MOST_LEVELS:
             told.append(column)
             continue
         if len(own) == np.count_nonzero(weight) == 2 and not is_missing[column]:
