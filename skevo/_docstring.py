@@ -44,8 +44,8 @@ _DOCSTRING = """{summary}
         Which columns are categories: names, positions, or a boolean for each column; None for none.
         ``"from_dtype"`` takes the columns of a pandas or polars frame whose dtype is category, enum
         or text. A level of at least five rows becomes a column that is 1 where the cell is that
-        level, unless more than 255 are there twice: then the mean of the target at the level is a column.
-        Unknown levels are as good as rare ones. In numeric columns missing cells become the
+        level, unless more than 255 are there twice: then the mean of the target at the level is a
+        column. Unknown levels are as good as rare ones. In numeric columns missing cells become the
         median, and a column that is 1 where one was missing joins them.
     validation_fraction : float or None, default=0.1
         Share of the rows that a single member holds out to select its size; several members hold
