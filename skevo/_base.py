@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -150,41 +151,59 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, given: tuple[Any, Any, Any]) -> Self:
         """Fit to rows, as a whole or going on from the fit before."""
-        told = Told(self, self.n_generations, X, y, sample_weight)
-        rows, y, weight = self._validate(X, y, sample_weight, self._goes_on)
-        target, loss = self._prepare(y, weight)
-        earlier = self._earlier(target.shape[1])
-        if not self._goes_on:
-            self._seed = self._draw_seed()
-        self._sample = None
-        means = self._learn_scale(rows, self._in_user_units(y, target), weight, self._goes_on)
-        train, stopping = Rows(rows, target, weight, means), self._stopping(len(rows))
-        self._grow(train, self._given(*given), loss, self._seed, earlier, stopping, told)
-        told.end()
+        with self._whole_or_not():
+            told = Told(self, self.n_generations, X, y, sample_weight)
+            rows, y, weight = self._validate(X, y, sample_weight, self._goes_on)
+            target, loss = self._prepare(y, weight)
+            earlier = self._earlier(target.shape[1])
+            if not self._goes_on:
+                self._seed = self._draw_seed()
+            self._sample = None
+            means = self._learn_scale(rows, self._in_user_units(y, target), weight, self._goes_on)
+            train, stopping = Rows(rows, target, weight, means), self._stopping(len(rows))
+            self._seed = self._grow(
+                train, self._given(*given), loss, self._seed, earlier, stopping, told
+            )
+            told.end()
         return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Grow a generation on a sample of all rows that have come so far."""
-        told, known = Told(self, 1, X, y, sample_weight), hasattr(self, "_ensemble")
-        rows, y, weight = self._validate(X, y, sample_weight, known, reset=not known)
-        if not known:
-            self._seed, self._sample, self.n_iter_ = self._draw_seed(), None, 0
-        seed = self._seed + self.n_iter_
-        self._sample = sample = take_in(self._sample, rows, y, weight, seed)
-        target, loss = self._prepare(sample.y, sample.weight, known=True)
-        earlier: list[Evolution] | None = None
-        if known:
-            earlier = [Evolution.of(network) for network in self._path[-1]]
-        elif self.init is not None:
-            earlier = self._start_members(target.shape[1])
-        stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
-        shown = self._in_user_units(sample.y, target)
-        means = self._learn_scale(sample.X, shown, sample.weight, known)
-        train, n_iter = Rows(sample.X, target, sample.weight, means), self.n_iter_ + 1
-        self._grow(train, None, loss, seed, earlier, stopping, told)
-        self.n_iter_ = n_iter
-        told.end()
+        with self._whole_or_not():
+            told, known = Told(self, 1, X, y, sample_weight), hasattr(self, "_ensemble")
+            rows, y, weight = self._validate(X, y, sample_weight, known, reset=not known)
+            if not known:
+                self._seed, self._sample, self.n_iter_ = self._draw_seed(), None, 0
+            seed, n_iter = self._seed + self.n_iter_, self.n_iter_ + 1
+            self._sample = sample = take_in(self._sample, rows, y, weight, seed)
+            target, loss = self._prepare(sample.y, sample.weight, known=True)
+            earlier: list[Evolution] | None = None
+            if known:
+                earlier = [Evolution.of(network) for network in self._path[-1]]
+            elif self.init is not None:
+                earlier = self._start_members(target.shape[1])
+            stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
+            shown = self._in_user_units(sample.y, target)
+            means = self._learn_scale(sample.X, shown, sample.weight, known)
+            train = Rows(sample.X, target, sample.weight, means)
+            self._grow(train, None, loss, seed, earlier, stopping, told)
+            self.n_iter_ = n_iter
+            told.end()
         return self
+
+    @contextmanager
+    def _whole_or_not(self) -> Iterator[None]:
+        """Have a fit that fails leave the estimator as it was."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            # What scikit-learn keeps of callbacks it needs to tear them down.
+            for name in set(self.__dict__) - set(before):
+                if not name.startswith(("_callback_", "_skl_")):
+                    del self.__dict__[name]
+            self.__dict__.update(before)
+            raise
 
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -237,7 +256,7 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
         earlier: Sequence[Evolution] | None,
         stopping: Stopping,
         told: Told,
-    ) -> None:
+    ) -> int:
         """Grow the members, and set the fitted attributes.
 
         Parameters
@@ -251,6 +270,11 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             What the members go on from.
         stopping : Stopping
         told : Told
+
+        Returns
+        -------
+        int
+            The seed, which is another one if the fit was resumed.
         """
         self.device_ = self._device()
         settings, dtype = self._settings(), self._torch_dtype(len(train.X))
@@ -307,9 +331,9 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             _path=networks,
             # What it takes to go on is several times the size of the model.
             _members=members if self.warm_start else None,
-            _seed=saved.seed,
         )
         self._measure(judged, loss)
+        return saved.seed
 
     @property
     def _goes_on(self) -> bool:

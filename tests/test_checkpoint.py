@@ -131,7 +131,8 @@ def test_a_fit_goes_on_after_a_crash(tmp_path, rows, estimator, solver):
 def test_a_fit_without_a_seed_goes_on_with_the_one_it_had(tmp_path, rows):
     model = EvolvingRegressor(**{**QUICK, "random_state": None})
     crash(model, rows, tmp_path)
-    seed = model._seed
+    (path,) = states(tmp_path)
+    seed, _ = CheckpointFile(path.parent).load()
     model.set_callbacks(Checkpoint(tmp_path)).fit(*rows)
     assert model._seed == seed
     again = EvolvingRegressor(**{**QUICK, "random_state": None})

@@ -228,6 +228,22 @@ def test_block_size_gives_the_same_topology_of_many_rows(block_size):
     np.testing.assert_allclose(usual.predict(X), other.predict(X), atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(method):
+    X, y = rows()
+    model = EvolvingRegressor(**QUICK).fit(X, y)
+    before, names = model.predict(X), set(vars(model))
+    model.set_params(loss=failing_loss)
+    with pytest.raises(RuntimeError, match="no loss today"):
+        getattr(model, method)(10.0 * X[:, :3] if method == "fit" else X, y)
+    assert_array_equal(model.predict(X), before)
+    assert set(vars(model)) == names
+    fresh = EvolvingRegressor(loss=failing_loss)
+    with pytest.raises(RuntimeError, match="no loss today"):
+        getattr(fresh, method)(X, y)
+    assert set(vars(fresh)) == set(fresh.get_params())
+
+
 # -- memory ----------------------------------------------------------------------------------------
 
 
