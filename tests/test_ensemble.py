@@ -179,7 +179,7 @@ def test_correction_of_a_wide_table_holds_the_inputs_that_members_see(monkeypatc
 
 def test_correction_of_many_members_holds_the_nodes_that_weigh_most(monkeypatch):
     networks, inputs, target, weight = problem(SquaredError(), 1)
-    monkeypatch.setattr("skevo.core.ensemble._MOST_NODES", 3)
+    monkeypatch.setattr("skevo.core.ensemble.MOST_NODES", 3)
     ensemble = Ensemble.of(networks)
     found = ensemble.corrected(inputs, target, weight, SquaredError(), members_of(networks))
     heads = ensemble.network.weight[:, 3:].abs().sum(dim=0)

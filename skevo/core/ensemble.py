@@ -29,13 +29,13 @@ from .rows import Block, Inputs, RowSource, StreamedRows, Sums
 from .selection import MOST_INPUTS
 from .statistics import midmean, weighted_deviation
 
-__all__ = ["Ensemble"]
+__all__ = ["MOST_NODES", "Ensemble"]
 
 # The correction is fitted to at most so many rows.
 _MOST_ROWS = 20_000
 # It has at most so many nodes, as many as the default number of members can have: its cost grows
 # with their square and cube.
-_MOST_NODES = 1600
+MOST_NODES = 1600
 # The penalty is at least this: few rows say little about what networks miss that were fitted to
 # them.
 _LEAST_ALPHA = 500.0
@@ -215,7 +215,7 @@ class Ensemble:
         seen = (weight[:, :n_inputs] != 0).sum(dim=0)
         inputs = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
         nodes = weight[:, n_inputs:].sum(dim=0).sort(descending=True, stable=True).indices
-        chosen = nodes[:_MOST_NODES] + n_inputs
+        chosen = nodes[:MOST_NODES] + n_inputs
         return torch.cat([inputs.sort().values, chosen.sort().values])
 
 
