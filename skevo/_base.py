@@ -149,9 +149,11 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    # In one thread of torch: several would show in the last bits of what each computes a part of.
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, given: tuple[Any, Any, Any]) -> Self:
         """Fit to rows, as a whole or going on from the fit before."""
-        with self._whole_or_not():
+        with self._whole_or_not(), torch_threads(1):
             told = Told(self, self.n_generations, X, y, sample_weight)
             rows, y, weight = self._validate(X, y, sample_weight, self._goes_on)
             target, loss = self._prepare(y, weight)
@@ -169,7 +171,7 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Grow a generation on a sample of all rows that have come so far."""
-        with self._whole_or_not():
+        with self._whole_or_not(), torch_threads(1):
             told, known = Told(self, 1, X, y, sample_weight), hasattr(self, "_ensemble")
             rows, y, weight = self._validate(X, y, sample_weight, known, reset=not known)
             if not known:
@@ -286,9 +288,7 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
         validation = None if given is None else self._table(given, dtype)
         known_by = (self._known_by(earlier), train, given)
         callbacks = getattr(self, "_skl_callbacks", [])
-        # Several threads would show in the last bits of what each computes a part of.
         with (
-            torch_threads(1),
             interruptible() as interrupted,
             resumable(callbacks, seed, earlier, known_by) as saved,
         ):

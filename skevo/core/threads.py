@@ -7,6 +7,7 @@ divided; what runs beside each other are groups of members, whose results do not
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,10 @@ import torch
 __all__ = ["side_by_side", "torch_threads"]
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not survive a fork, and OpenMP would wait for its own forever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _lock = threading.Lock()
 _inside = 0
