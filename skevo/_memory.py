@@ -15,11 +15,11 @@ import os
 from pathlib import Path
 
 from .core.ensemble import MOST_NODES
+from .core.members import MOST_ROWS
 from .core.selection import MOST_INPUTS
 
 __all__ = ["available_memory", "check_memory", "peak_memory"]
 
-_MOST_ROWS = 20_000
 _BASE, _POOL = 50 * 2**20, 4 * 2**20
 
 
@@ -37,7 +37,7 @@ def peak_memory(
     n_bytes : int
         Per number.
     """
-    n_inputs, n_worked = min(n_inputs, MOST_INPUTS), min(n_rows, _MOST_ROWS)
+    n_inputs, n_worked = min(n_inputs, MOST_INPUTS), min(n_rows, MOST_ROWS)
     columns = n_inputs + n_nodes
     of_member = _POOL + 2.5 * n_bytes * n_worked * columns + 250 * columns**2
     correction = 24 * (min(n_members * n_nodes, MOST_NODES) + n_inputs) ** 2

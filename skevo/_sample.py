@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sample", "take_in"]
+from .core.members import MOST_ROWS
 
-# As many rows as members evolve on.
-_MOST_ROWS = 20_000
+__all__ = ["Sample", "take_in"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def take_in(
     if before is not None:
         X, y = np.concatenate([before.X, X]), np.concatenate([before.y, y])
         weight, key = np.append(before.weight, weight), np.append(before.key, key)
-    if len(key) > _MOST_ROWS:
-        kept = np.sort(np.argpartition(key, _MOST_ROWS)[:_MOST_ROWS])
+    if len(key) > MOST_ROWS:
+        kept = np.sort(np.argpartition(key, MOST_ROWS)[:MOST_ROWS])
         X, y, weight, key = X[kept], y[kept], weight[kept], key[kept]
     return Sample(X, y, weight, key)

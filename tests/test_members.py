@@ -294,7 +294,7 @@ def test_member_leaves_no_gradients_and_is_watched():
 @pytest.mark.parametrize("n_members", [1, 3])
 @pytest.mark.parametrize("fraction", [0.2, None])
 def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, fraction):
-    monkeypatch.setattr(module, "_MOST_ROWS", 60)
+    monkeypatch.setattr(module, "MOST_ROWS", 60)
     splits = hold_out(torch.ones(1000), n_members, fraction, generator(0))
     taken = set()
     for train, held in splits:
@@ -308,7 +308,7 @@ def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, 
 
 
 def test_heads_of_a_large_table_are_fitted_to_all_rows(monkeypatch):
-    monkeypatch.setattr(module, "_MOST_ROWS", 60)
+    monkeypatch.setattr(module, "MOST_ROWS", 60)
     data = table(400)
     tasks = plan_members(data.weight, 4, 0.2, 0)
     members = fit_all(data, tasks, n_generations=20, patience=2)
@@ -336,7 +336,7 @@ def wide_table(n=300):
 @pytest.mark.parametrize("n_most_rows", [20_000, 60])
 def test_members_of_a_wide_table_see_the_columns_that_tell_most(monkeypatch, n_most_rows):
     monkeypatch.setattr(module, "MOST_INPUTS", 4)
-    monkeypatch.setattr(module, "_MOST_ROWS", n_most_rows)
+    monkeypatch.setattr(module, "MOST_ROWS", n_most_rows)
     data = wide_table()
     tasks = plan_members(data.weight, 3, 0.2, 0)
     for found, task in zip(fit_all(data, tasks, n_generations=6), tasks, strict=True):

@@ -25,7 +25,7 @@ def parts(X, y, n=10):
 
 
 def test_a_sample_has_all_rows_until_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(_sample, "_MOST_ROWS", 50)
+    monkeypatch.setattr(_sample, "MOST_ROWS", 50)
     X = np.arange(70.0)[:, None]
     first = take_in(None, X[:30], X[:30, 0], np.ones(30), 0)
     assert_array_equal(first.X, X[:30])
@@ -36,7 +36,7 @@ def test_a_sample_has_all_rows_until_there_are_too_many(monkeypatch):
 
 
 def test_early_and_late_rows_are_as_likely(monkeypatch):
-    monkeypatch.setattr(_sample, "_MOST_ROWS", 20)
+    monkeypatch.setattr(_sample, "MOST_ROWS", 20)
     counts = np.zeros(100)
     for seed in range(400):
         sample = None

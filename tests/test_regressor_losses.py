@@ -268,7 +268,7 @@ def test_warm_start_of_another_quantile_goes_to_it():
 
 @each_loss
 def test_large_table_is_fitted_to_all_rows(loss, monkeypatch):
-    monkeypatch.setattr("skevo.core.members._MOST_ROWS", 100)
+    monkeypatch.setattr("skevo.core.members.MOST_ROWS", 100)
     X, y = friedman(800)
     model = EvolvingRegressor(**loss, **FAST).fit(X, y)
     assert model.score(X, y) > 0.4
@@ -278,7 +278,7 @@ def test_large_table_is_fitted_to_all_rows(loss, monkeypatch):
 @each_linear_loss
 @pytest.mark.parametrize("n_inputs", [320])
 def test_wide_and_large_table(loss, n_inputs, monkeypatch):
-    monkeypatch.setattr("skevo.core.members._MOST_ROWS", 300)
+    monkeypatch.setattr("skevo.core.members.MOST_ROWS", 300)
     X, y = friedman(500)
     X = np.column_stack([X, np.random.default_rng(0).normal(size=(500, n_inputs - 10))])
     model = EvolvingRegressor(**loss, **{**FAST, "n_generations": 1}).fit(X, y)

@@ -30,6 +30,7 @@ from .selection import MOST_INPUTS, most_telling
 from .topology import Index
 
 __all__ = [
+    "MOST_ROWS",
     "Table",
     "Task",
     "fit_members",
@@ -49,7 +50,7 @@ _FEW_ROWS, _GROUP_MANY_ROWS = 4096, 4
 _WHOLE = 32
 # A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
 # then fitted to all.
-_MOST_ROWS = 20_000
+MOST_ROWS = 20_000
 # The input columns that a member sees are those that tell most on at most so many rows.
 _SELECTION_ROWS = 4000
 # Below this total weight no row is held out: see `hold_out`.
@@ -149,24 +150,24 @@ def hold_out(
     """
     n_rows = len(weight)
     if fraction is None or float(weight.sum()) < _SMALLEST_WEIGHT or n_rows < 2 * n_members:
-        if n_rows <= _MOST_ROWS:
+        if n_rows <= MOST_ROWS:
             return [(None, None)] * n_members
         return [
-            (torch.randperm(n_rows, generator=generator)[:_MOST_ROWS], None)
+            (torch.randperm(n_rows, generator=generator)[:MOST_ROWS], None)
             for _ in range(n_members)
         ]
     order = torch.randperm(n_rows, generator=generator)
     if n_members == 1:
         n_held = min(max(1, round(fraction * n_rows)), n_rows - 1)
-        return [(order[n_held:][:_MOST_ROWS].clone(), order[:n_held][: _MOST_ROWS // 4].clone())]
+        return [(order[n_held:][:MOST_ROWS].clone(), order[:n_held][: MOST_ROWS // 4].clone())]
     splits: list[tuple[Tensor | None, Tensor | None]] = []
     for k in range(n_members):
         # Of a large table the members take their rows from different places.
-        shift = 0 if n_rows <= _MOST_ROWS else k * (n_rows // n_members)
-        n_taken = min(n_rows, 2 * _MOST_ROWS)
+        shift = 0 if n_rows <= MOST_ROWS else k * (n_rows // n_members)
+        n_taken = min(n_rows, 2 * MOST_ROWS)
         position = (torch.arange(n_taken) + shift) % n_rows
-        train = order[position[position % n_members != k]][:_MOST_ROWS].clone()
-        splits.append((train, order[k::n_members][: _MOST_ROWS // 4].clone()))
+        train = order[position[position % n_members != k]][:MOST_ROWS].clone()
+        splits.append((train, order[k::n_members][: MOST_ROWS // 4].clone()))
     return splits
 
 
@@ -194,7 +195,7 @@ def plan_members(
     splits = hold_out(weight, n_members, None if n_given else fraction, generator)
     seeds = torch.randint(2**62, (n_members,), generator=generator).tolist()
     if n_given:
-        given = torch.randperm(n_given, generator=generator)[: _MOST_ROWS // 4]
+        given = torch.randperm(n_given, generator=generator)[: MOST_ROWS // 4]
         splits = [(train, given) for train, _ in splits]
     return [
         Task(number, train, validation, seeds[number])
@@ -287,7 +288,7 @@ def fit_members(
                 for inputs, start in zip(seen, before, strict=True)
             ]
         evolutions = evolve_networks(growers, courses, stopping, watch, n_jobs)
-        if len(table.weight) > _MOST_ROWS and exact:
+        if len(table.weight) > MOST_ROWS and exact:
             evolutions = _fit_to_all(views, evolutions, loss, block_size)
     return evolutions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -22,7 +23,7 @@ class Statement(NamedTuple):
     level: int
 
 
-class Language:
+class Language(ABC):
     """How the functions of expressions are written.
 
     Parameters
@@ -45,25 +46,25 @@ class Language:
         """Write a constant."""
         return f"({value!r})" if value < 0 else repr(value)
 
+    @abstractmethod
     def cell(self, column: int, fill: float) -> str:
         """Write a cell of numbers; ``fill`` stands for a missing one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def missing(self, column: int) -> str:
         """Write 1 where a cell is missing, else 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def level(self, column: int, code: int) -> str:
         """Write 1 where a cell is that level, else 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self, column: int, means: Sequence[float]) -> str:
         """Write what is said for a level; the last two are for missing cells and other levels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def midmean(self, args: Sequence[str], left_out: int) -> str:
         """Write the mean without so many of the lowest and of the highest."""
-        raise NotImplementedError
 
     def write(self, step: Step, args: Sequence[str]) -> str:
         """Write a step, given its arguments."""
