@@ -31,6 +31,7 @@ from ._export import Exports
 from ._formula import formula_text
 from ._html import ShowsHTML
 from ._memory import check_memory, peak_memory
+from ._monotonic import monotonic_inputs
 from ._packing import pack_state, unpack_state
 from ._path import HasPath, path_of
 from ._preprocessing import ScaledColumns
@@ -54,6 +55,8 @@ _MANY_ROWS = 4096
 # Generations without an improvement: of members side by side, whose mean loss is known better than
 # that of one, on few and, where each takes longer, on many rows; and of one alone.
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
+# Rows of a step of the adam solver, and of a block elsewhere.
+_STEP_ROWS, _BLOCK_ROWS = 256, 16_384
 
 
 class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
@@ -83,8 +86,8 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "block_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "monotonic_constraints": ["array-like", dict, None],
         "dtype": [StrOptions({"auto", "float32", "float64"})],
         "device": [str],
         "n_jobs": [Integral, None],
@@ -112,8 +115,8 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
         tol: float = 0.02,
         max_time: float | None = None,
         learning_rate: float = 0.01,
-        batch_size: int = 256,
-        block_size: int = 16_384,
+        batch_size: Any = "auto",
+        monotonic_constraints: Any = None,
         device: str = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
@@ -138,7 +141,7 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
         self.max_time = max_time
         self.learning_rate = learning_rate
         self.batch_size = batch_size
-        self.block_size = block_size
+        self.monotonic_constraints = monotonic_constraints
         self.device = device
         self.dtype = dtype
         self.n_jobs = n_jobs
@@ -241,7 +244,11 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             torch.as_tensor(np.ascontiguousarray(part), dtype=dtype, device=self.device_)
             for part in (rows.target.T, rows.weight)
         )
-        return Table(self._columns(rows, dtype, told), target, weight)
+        names = getattr(self, "feature_names_in_", ())
+        monotonic = monotonic_inputs(
+            self.monotonic_constraints, names, self._encoding, rows.target.shape[1]
+        )
+        return Table(self._columns(rows, dtype, told), target, weight, monotonic=monotonic)
 
     def _columns(
         self, rows: Rows, dtype: torch.dtype, told: NDArray[np.float64] | None
@@ -313,12 +320,13 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             )
             members = fit_members(
                 table, tasks, self._operators, loss, settings, stopping.after(saved.spent),
-                self.block_size, watch, saved.members, effective_n_jobs(self.n_jobs), validation,
+                self._block_size(settings), watch, saved.members, effective_n_jobs(self.n_jobs),
+                validation,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
             if settings.solver == "exact" and len(members) > 1:
                 ensemble = ensemble.corrected(
-                    table.inputs, table.target, table.weight, loss, members
+                    table.inputs, table.target, table.weight, loss, members, table.monotonic
                 )
             held_out = evaluate_held_out(judged, tasks, ensemble, validation)
             ensemble = self._finish(ensemble, held_out, members, loss)
@@ -415,6 +423,8 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             raise ValueError(
                 "solver='exact' requires a named loss, got a callable; use solver='adam'."
             )
+        if solver == "adam" and self.monotonic_constraints is not None:
+            raise ValueError("monotonic_constraints requires solver='exact'.")
         return Settings(
             solver=solver,
             n_candidates=self.n_candidates,
@@ -422,8 +432,16 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             alpha=None if self.alpha == "auto" else self.alpha,
             pruning=self.pruning,
             learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
+            batch_size=_STEP_ROWS if self.batch_size == "auto" else self.batch_size,
         )
+
+    def _block_size(self, settings: Settings) -> int:
+        """Return how many rows are looked at at a time where it matters for time and memory only.
+
+        The ``adam`` solver reads batches of its own.
+        """
+        own = self.batch_size == "auto" or settings.solver == "adam"
+        return _BLOCK_ROWS if own else self.batch_size
 
     def _stopping(self, n_rows: int) -> Stopping:
         """Translate the parameters that say when to stop."""

@@ -64,11 +64,14 @@ _DOCSTRING = """{summary}
         far.
     learning_rate : float, default=0.01
         Of ``solver="adam"``.
-    batch_size : int, default=256
-        Rows per step of ``solver="adam"``.
-    block_size : int, default=16_384
-        Rows that are worked on at a time during the fit. Results do not depend on it beyond
-        rounding.
+    batch_size : int or "auto", default="auto"
+        Rows that are worked on at a time. With ``solver="adam"`` those of a step, 256 if
+        ``"auto"``; else 16,384 if ``"auto"``, and results do not depend on it beyond rounding.
+    monotonic_constraints : array-like of shape (n_features,), dict or None, default=None
+        For each column, or for names of them, 1 if the prediction (the log-odds of the second
+        class) must never fall as its value rises, -1 if it must never rise, 0 if it may do either.
+        It holds for all values, not only for those of training rows; a missing cell is in no order.
+        Numeric columns only, of one target or two classes.
     device : str, default="auto"
         A torch device; ``"auto"`` is a GPU where there is one.
     dtype : {{"auto", "float64", "float32"}}, default="auto"

@@ -32,6 +32,8 @@ from .core.selection import MOST_INPUTS
 __all__ = ["load"]
 
 _ESTIMATORS = {cls.__name__: cls for cls in (EvolvingRegressor, EvolvingClassifier)}
+# Parameters that constructors had when files were written, and no model depended on.
+_GONE = {"block_size"}
 # What anything made up can run into.
 _MISFITS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError,
@@ -186,6 +188,7 @@ class _Reader:
         return {
             _typed(name, str, "a parameter's name"): from_json(stored, self._other)
             for name, stored in self._header["parameters"].items()
+            if name not in _GONE
         }
 
     def _other(self, kind: str, content: Any) -> Any:

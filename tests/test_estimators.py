@@ -86,7 +86,7 @@ def test_rows_do_not_depend_on_their_number(estimator, data, n_rows):
 def test_fit_block_size_agrees(estimator, data, block_size):
     X, y = data()
     usual = estimator(**FAST).fit(X, y)
-    other = estimator(**FAST, block_size=block_size).fit(X, y)
+    other = estimator(**FAST, batch_size=block_size).fit(X, y)
     assert_array_equal(usual.history_["n_nodes"], other.history_["n_nodes"])
     # Sums over blocks are rounded differently; six generations of solves amplify it.
     assert_allclose(output(usual, X), output(other, X), rtol=1e-7, atol=1e-7)

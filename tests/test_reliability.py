@@ -224,7 +224,7 @@ def test_n_jobs_give_the_same_model_of_many_rows(estimator):
 def test_block_size_gives_the_same_topology_of_many_rows(block_size):
     X, y = rows(6000)
     usual, other = (
-        EvolvingRegressor(block_size=size, **QUICK).fit(X, y) for size in (16_384, block_size)
+        EvolvingRegressor(batch_size=size, **QUICK).fit(X, y) for size in (16_384, block_size)
     )
     assert usual._ensemble.network.topology == other._ensemble.network.topology
     np.testing.assert_allclose(usual.predict(X), other.predict(X), atol=1e-4)

@@ -129,6 +129,23 @@ class Curvature:
         ridge = torch.where(gone, 0.0, self.ridge)
         return self._updated(matrix, inverse, half, ridge)
 
+    def restricted(self, gone: Tensor) -> Curvature:
+        """Return the model whose inverse is zero for some columns, which therefore do not move.
+
+        Parameters
+        ----------
+        gone : Tensor of shape (n_members, n_columns), bool
+        """
+        found = self.without(gone)
+        if found is None:
+            gone = functional.pad(gone, (1, 0))
+            kept = (~gone[..., None] & ~gone[:, None]).to(self.matrix.dtype)
+            unpenalised = (self.matrix - torch.diag_embed(self.ridge)) * kept
+            dtype = torch.float32 if self.rounding else torch.float64
+            found = factorise(unpenalised, torch.where(gone, 1.0, self.ridge), dtype)
+            found = replace(found, inverse=found.inverse * kept)
+        return found.with_gradient(self.gradient)
+
     def compact(self, kept: Tensor) -> Curvature:
         """Return the model of some columns of each member, and of zero where one is negative.
 

@@ -23,11 +23,13 @@ from .course import Evolution
 from .heads import coefficients, fit_head
 from .losses import Loss, SquaredError
 from .moments import measure_moments
+from .monotone import weight_signs
 from .network import Network, merge
 from .population import Population
 from .rows import Block, Inputs, RowSource, StreamedRows, Sums
 from .selection import MOST_INPUTS
 from .statistics import midmean, weighted_deviation
+from .topology import Index
 
 __all__ = ["MOST_NODES", "Ensemble"]
 
@@ -125,6 +127,7 @@ class Ensemble:
         weight: Tensor,
         loss: Loss,
         members: Sequence[Evolution],
+        monotonic: Index | None = None,
     ) -> Ensemble:
         r"""Return the ensemble with a correction of its members' average.
 
@@ -141,6 +144,8 @@ class Ensemble:
         loss : Loss
         members : sequence of Evolution
             What the networks come from.
+        monotonic : ndarray of shape (n_inputs,), default=None
+            What the output must do as an input rises; see `weight_signs`.
 
         Returns
         -------
@@ -172,9 +177,11 @@ class Ensemble:
             dtype=network.weight.dtype,
         )
         moments = measure_moments(source)
+        signs = weight_signs(Population.of([network]), monotonic)
         population, _ = fit_head(
-            source, Population.of([silent]), remaining, alpha.double()[None], moments
-        )
+            source, Population.of([silent]), remaining, alpha.double()[None], moments,
+            directions=None if signs is None else signs[:, columns],
+        )  # fmt: skip
         correction = torch.zeros_like(network.weight[: self.n_outputs])
         correction[:, columns] = population.weight[0]
         beta, gram = coefficients(population)[0], moments.gram[0]

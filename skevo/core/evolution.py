@@ -190,9 +190,11 @@ def _criterion(grower: Grower, loss: Tensor) -> Tensor:
 
 
 def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
-    grower.rehead(
-        *fit_head(grower.rows, grower.population, grower.loss, grower.alpha, grower.moments, factor)
-    )
+    population, curvature = fit_head(
+        grower.rows, grower.population, grower.loss, grower.alpha, grower.moments, factor,
+        directions=grower.directions,
+    )  # fmt: skip
+    grower.rehead(population, curvature)
 
 
 def _find_scale(grower: Grower) -> None:
@@ -254,26 +256,32 @@ def _mutate(grower: Grower) -> Nodes:
     )
     one = population.scale.new_ones(len(population), 1)
     values = torch.as_tensor(constant, dtype=one.dtype, device=one.device)
-    nodes = Nodes(operator, left, right, values, one)
+    nodes = grower.allowed(Nodes(operator, left, right, values, one))
     column = node_columns(population, nodes, sketch.columns)
     spread = weighted_deviation(column, sketch.weight)
     finite = torch.isfinite(spread)
     # A constant column's is rounding, not a scale.
     scale = torch.where(finite & (spread > 1e-6 * column.abs().amax(dim=2)), spread, 1.0)
-    operator = np.where(finite.numpy(force=True), operator, EMPTY)
+    operator = np.where(finite.numpy(force=True), nodes.operator, EMPTY)
     return replace(nodes, operator=operator, scale=scale.to(one.dtype))
 
 
 def _select(grower: Grower) -> Nodes:
     """Draw pools, screen them on the sketch, and pick the best by all rows."""
     settings, population, loss = grower.settings, grower.population, grower.loss
-    pool = propose(
-        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age
+    pool = grower.allowed(
+        propose(population, settings.n_candidates, grower.quantiles, grower.generators, grower.age)
     )
     sketch, rough, model = grower.on_sketch()
-    short = screen(sketch, rough, loss, grower.alpha_on(sketch), model, pool).best(settings.n_short)
+    rated = screen(
+        sketch, rough, loss, grower.alpha_on(sketch), model, pool, grower.directions_of(pool)
+    )
+    short = rated.best(settings.n_short)
     searched, alpha = grower.searched, grower.alpha_on(grower.searched)
-    screened = screen(searched, population, loss, alpha, grower.curvature, short, pairs=True)
+    screened = screen(
+        searched, population, loss, alpha, grower.curvature, short, grower.directions_of(short),
+        pairs=True,
+    )  # fmt: skip
     threshold = settings.grow_above * grower.noise
     picked, gains = pick(screened, grower.curvature, 2 * settings.n_new, threshold)
     # More than a few at a time only if there can be no doubt about them.

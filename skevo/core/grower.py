@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,11 +28,13 @@ from .heads import (
 )
 from .losses import Loss, SquaredError
 from .moments import Moments
+from .monotone import EITHER, STILL, column_directions, node_directions
 from .network import Nodes
-from .population import Population, choose
+from .population import EMPTY, Population, Wiring, choose
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
 from .summary import Summary, SummaryState
+from .topology import Index
 
 __all__ = ["SCALE_ROWS", "Grower", "GrowerState", "Settings"]
 
@@ -142,6 +144,8 @@ class Grower:
     settings : Settings
     generators : sequence of torch.Generator
         One for each member, on the CPU; the only source of randomness.
+    monotonic : ndarray of shape (n_members, n_inputs), default=None
+        What outputs must do as an input rises; see `column_directions`.
 
     Attributes
     ----------
@@ -167,6 +171,7 @@ class Grower:
         loss: Loss,
         settings: Settings,
         generators: Sequence[torch.Generator],
+        monotonic: Index | None = None,
     ) -> None:
         self.population = population
         self.loss = loss
@@ -180,6 +185,8 @@ class Grower:
             else None
         )
         self.limits = loss.limits(rows.target, rows.weight)
+        self._monotonic = monotonic
+        self._directed: tuple[Wiring, Index] | None = None
         self._rows, self._sketch, self._validation = rows, sketch, validation
         # The sketch may be the training rows themselves.
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
@@ -234,9 +241,56 @@ class Grower:
     def curvature(self) -> Curvature:
         """Quadratic model of the objective at the present heads, on the searched rows."""
         if self._curvature is None:
-            rows = self.searched
-            self._curvature = self._summary(rows).model(self.population, self.alpha_on(rows))
+            self._curvature = self._model(self.searched, self.population)
         return self._curvature
+
+    def _model(self, rows: MemoryRows, population: Population) -> Curvature:
+        """Return the quadratic model on some rows; weights that are kept at zero do not pull."""
+        model = self._summary(rows).model(population, self.alpha_on(rows))
+        directions = self.directions
+        if directions is None:
+            return model
+        still = (directions != STILL) & (population.weight[:, 0] == 0)
+        pull = model.gradient[:, 1:].masked_fill(still[..., None], 0.0)
+        return model.with_gradient(torch.cat([model.gradient[:, :1], pull], dim=1))
+
+    @property
+    def directions(self) -> Tensor | None:
+        """Which way the columns go, of shape (n_members, n_columns); see `column_directions`.
+
+        None where nothing is constrained.
+        """
+        return self._on_device(self._column_directions())
+
+    def directions_of(self, nodes: Nodes) -> Tensor | None:
+        """Return which way nodes go that read the population's columns."""
+        return self._on_device(self._node_directions(nodes))
+
+    def allowed(self, nodes: Nodes) -> Nodes:
+        """Return nodes without those that could go either way as constrained inputs rise."""
+        directions = self._node_directions(nodes)
+        if directions is None:
+            return nodes
+        return replace(nodes, operator=np.where(directions == EITHER, EMPTY, nodes.operator))
+
+    def _column_directions(self) -> Index | None:
+        if self._monotonic is None:
+            return None
+        population = self.population
+        if self._directed is None or self._directed[0] is not population.wiring:
+            found = column_directions(population.wiring, population.operators, self._monotonic)
+            self._directed = population.wiring, found
+        return self._directed[1]
+
+    def _node_directions(self, nodes: Nodes) -> Index | None:
+        columns = self._column_directions()
+        if columns is None:
+            return None
+        parts = nodes.operator, nodes.left, nodes.right
+        return node_directions(self.population.operators, *parts, columns)
+
+    def _on_device(self, directions: Index | None) -> Tensor | None:
+        return None if directions is None else torch.as_tensor(directions, device=self.alpha.device)
 
     @property
     def factor(self) -> Curvature | None:
@@ -250,7 +304,7 @@ class Grower:
         if sketch.n_rows == self.searched.n_rows:
             # Of the same rows, be it in single precision, there is a model already.
             return sketch, rough, self.curvature
-        return sketch, rough, self._summary(sketch).model(rough, self.alpha_on(sketch))
+        return sketch, rough, self._model(sketch, rough)
 
     @property
     def quantiles(self) -> Tensor:

@@ -16,10 +16,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .curvature import Curvature, factorise
+from .exchange import Exchange
 from .losses import Loss, SquaredError
 from .moments import Moments, measure_moments, variances, weighted_gram
+from .monotone import EITHER, STILL
 from .population import Population
 from .rows import Block, RowSource
 
@@ -144,12 +147,16 @@ def fit_head(
     moments: Moments,
     factor: Curvature | None = None,
     n_steps: int = 15,
+    directions: Tensor | None = None,
 ) -> tuple[Population, Curvature]:
     """Minimise the objective over the heads, starting from the present ones.
 
     Squared error is solved from the moments, without a look at the rows. Losses that are modelled
     with one curvature take accelerated steps on one factorisation (Nesterov's, restarted when the
     objective rises). Others take damped Newton steps.
+
+    Where weights must have a sign, those of the wrong one are kept at zero and those that would
+    have the right one are released, until none is left of either: see `skevo.core.exchange`.
 
     Parameters
     ----------
@@ -165,32 +172,74 @@ def fit_head(
         Of these columns and this penalty, at any heads, for losses with one curvature.
     n_steps : int, default=15
         At most so many steps; fewer if the objective has settled.
+    directions : Tensor of shape (n_members, n_columns), int64, default=None
+        What the weights of a single output must not have the opposite sign of, and
+        `skevo.core.monotone.EITHER` where they must be zero. None constrains nothing.
 
     Returns
     -------
     population : Population
     curvature : Curvature
-        At the returned heads.
+        At the returned heads. Where a weight is kept at zero, its gradient is taken for zero.
     """
     dtype = population.weight.dtype
     ridge = penalty_for(loss, moments.gram, alpha, dtype)
-    if loss.metric is None:
-        return _newton(rows, population, loss, ridge, n_steps)
-    fixed = factor or factorise(loss.metric * moments.gram, ridge, dtype)
-    if isinstance(loss, SquaredError):
-        beta = fixed.inverse @ moments.cross
-        # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
-        beta = beta + fixed.inverse @ moments.gradient(beta, ridge)
-        return with_coefficients(population, beta), fixed.with_gradient(torch.zeros_like(beta))
-    return _accelerate(rows, population, loss, fixed, n_steps)
+    fixed = None
+    if loss.metric is not None:
+        fixed = factor or factorise(loss.metric * moments.gram, ridge, dtype)
+    if directions is None:
+        return _minimise(rows, population, loss, ridge, moments, fixed, n_steps, None)
+    forbidden = directions == EITHER
+    exchange = Exchange(torch.where(forbidden, STILL, directions), forbidden)
+    while True:
+        weight = population.weight.masked_fill(exchange.kept[:, None], 0.0)
+        start, kept = replace(population, weight=weight), exchange.kept
+        population, curvature = _minimise(rows, start, loss, ridge, moments, fixed, n_steps, kept)
+        if not exchange.step(population.weight[:, 0], curvature.gradient[:, 1:, 0]):
+            still = functional.pad(kept, (1, 0))[..., None]
+            return population, curvature.with_gradient(curvature.gradient.masked_fill(still, 0.0))
+
+
+def _minimise(
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    ridge: Tensor,
+    moments: Moments,
+    fixed: Curvature | None,
+    n_steps: int,
+    kept: Tensor | None,
+) -> tuple[Population, Curvature]:
+    """Minimise the objective over the heads, without the weights that are kept at zero."""
+    if fixed is None:
+        return _newton(rows, population, loss, ridge, n_steps, kept)
+    if not isinstance(loss, SquaredError):
+        return _accelerate(rows, population, loss, fixed, n_steps, kept)
+    inverse = _free(fixed, kept).inverse
+    beta = inverse @ moments.cross
+    # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
+    beta = beta + inverse @ moments.gradient(beta, ridge)
+    gradient = torch.zeros_like(beta) if kept is None else moments.gradient(beta, ridge)
+    return with_coefficients(population, beta), fixed.with_gradient(gradient)
+
+
+def _free(curvature: Curvature, kept: Tensor | None) -> Curvature:
+    """Return the model in which the weights that are kept at zero do not move."""
+    return curvature if kept is None else curvature.restricted(kept)
 
 
 def _accelerate(
-    rows: RowSource, population: Population, loss: Loss, fixed: Curvature, n_steps: int
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    fixed: Curvature,
+    n_steps: int,
+    kept: Tensor | None,
 ) -> tuple[Population, Curvature]:
     """Take accelerated steps in a fixed metric until the expected gain is negligible."""
     assert loss.metric is not None
     assert loss.highest_curvature is not None
+    inverse = _free(fixed, kept).inverse
     # In the metric of the highest curvature no plain step can overshoot.
     length = loss.metric / loss.highest_curvature
     beta = ahead = coefficients(population)
@@ -200,7 +249,7 @@ def _accelerate(
     for _ in range(n_steps):
         trial = with_coefficients(population, ahead)
         current, gradient = _evaluate(rows, trial, loss, fixed.ridge)
-        move = length * (fixed.inverse @ gradient)
+        move = length * (inverse @ gradient)
         settled = _expected(gradient, move) <= 1e-7 * current.abs()
         faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum.square()).sqrt())
         # Where the momentum overshot, start again from the last point, with a plain step.
@@ -218,7 +267,12 @@ def _accelerate(
 
 
 def _newton(
-    rows: RowSource, population: Population, loss: Loss, ridge: Tensor, n_steps: int
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    ridge: Tensor,
+    n_steps: int,
+    kept: Tensor | None,
 ) -> tuple[Population, Curvature]:
     """Take damped Newton steps until the expected gain is negligible."""
     beta = coefficients(population)
@@ -226,7 +280,7 @@ def _newton(
     active = torch.ones_like(current, dtype=torch.bool)
     for _ in range(n_steps):
         model = _model(rows, population, loss, ridge, gradient)
-        move = model.inverse @ gradient
+        move = _free(model, kept).inverse @ gradient
         expected = _expected(gradient, move)
         active = active & (expected > 1e-6 * current)
         if not active.any():

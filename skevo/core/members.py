@@ -22,6 +22,7 @@ from .grower import SCALE_ROWS, Grower, Settings
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
+from .monotone import weight_signs
 from .network import Network
 from .operators import Operator
 from .population import Population
@@ -68,12 +69,15 @@ class Table:
     weight : Tensor of shape (n_samples,)
     own : sequence of Inputs
         What each member reads instead of ``inputs``, if not all of them read the same.
+    monotonic : ndarray of shape (n_inputs,), int64, or None
+        What the output must do as an input rises, 1 or -1, or 0; None constrains nothing.
     """
 
     inputs: Inputs
     target: Tensor
     weight: Tensor
     own: Sequence[Inputs] = ()
+    monotonic: Index | None = None
 
     def for_member(self, number: int) -> Table:
         """Return the table as a member reads it."""
@@ -81,7 +85,8 @@ class Table:
 
     def of(self, columns: Index) -> Table:
         """Return the table with some of the input columns."""
-        return replace(self, inputs=_SomeInputs(self.inputs, columns))
+        monotonic = None if self.monotonic is None else self.monotonic[columns]
+        return replace(self, inputs=_SomeInputs(self.inputs, columns), monotonic=monotonic)
 
 
 class _SomeInputs:
@@ -371,10 +376,18 @@ def _grower(
         dtype=dtype,
     )
     population = group.population(linear) if state is None else state.population
-    grower = Grower(population, rows, sketch, validation, loss, settings, generators)
+    grower = Grower(
+        population, rows, sketch, validation, loss, settings, generators, _monotonic(views)
+    )
     if state is not None:
         grower.resume(state)
     return grower
+
+
+def _monotonic(views: Sequence[Table]) -> Index | None:
+    """Return the constraints on the inputs that each member sees."""
+    constraints = [view.monotonic for view in views if view.monotonic is not None]
+    return np.stack(constraints) if constraints else None
 
 
 def _fit_to_all(
@@ -394,7 +407,10 @@ def _fit_to_all(
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
         scaled = _at_scale(loss, view, networks) if loss.is_adaptive else loss
-        population, _ = fit_head(source, population, scaled, alpha, moments)
+        population, _ = fit_head(
+            source, population, scaled, alpha, moments,
+            directions=weight_signs(population, view.monotonic),
+        )  # fmt: skip
         fitted += [
             evolution.with_narrow(population.network(member))
             for member, evolution in enumerate(batch)

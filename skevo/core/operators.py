@@ -54,6 +54,9 @@ class Operator:
         A candidate's constant is drawn as ``location * q`` with ``q`` a quantile of the other
         operand, so that the function changes where the data are: 1 for functions of ``a - b``, -1
         for functions of ``a + b``.
+    monotonic : (int, int)
+        For each operand, 1 or -1 if the function never decreases or never increases in it, whatever
+        the other one is; 0 if it may do either. Networks with ``monotonic_constraints`` rest on it.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Operator:
     commutative: bool = False
     constant: Literal["right", "left", "none"] = "right"
     location: int = 1
+    monotonic: tuple[int, int] = (0, 0)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Apply the function to two tensors that broadcast together."""
@@ -92,6 +96,7 @@ class Operator:
             self.commutative,
             self.constant,
             self.location,
+            self.monotonic,
         )
 
 
@@ -132,22 +137,27 @@ def _gate(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.mul(a, torch.mul(b, _FOUR, out=out).sigmoid_(), out=out)
 
 
+_RISING, _DIFFERENCE = (1, 1), (1, -1)
 _BUILT_IN: dict[str, Operator] = {
     operator.name: operator
     for operator in (
-        Operator("add", torch.add, "({a} + {b})", commutative=True, constant="none"),
-        Operator("sub", torch.sub, "({a} - {b})", constant="none"),
+        Operator(
+            "add", torch.add, "({a} + {b})", commutative=True, constant="none", monotonic=_RISING
+        ),
+        Operator("sub", torch.sub, "({a} - {b})", constant="none", monotonic=_DIFFERENCE),
         Operator("mul", torch.mul, "({a} * {b})", commutative=True, constant="none"),
         Operator("div", _div, "({a} / {b})", constant="left"),
-        Operator("max", torch.maximum, "max({a}, {b})", commutative=True),
-        Operator("min", torch.minimum, "min({a}, {b})", commutative=True),
-        Operator("tanh", _tanh, "tanh({a} + {b})", commutative=True, location=-1),
+        Operator("max", torch.maximum, "max({a}, {b})", commutative=True, monotonic=_RISING),
+        Operator("min", torch.minimum, "min({a}, {b})", commutative=True, monotonic=_RISING),
+        Operator(
+            "tanh", _tanh, "tanh({a} + {b})", commutative=True, location=-1, monotonic=_RISING
+        ),
         Operator("sin", _sin, "sin({a} + {b})", commutative=True, location=-1),
         Operator("gauss", _gauss, "exp(-({a} - {b})^2)", commutative=True),
-        Operator("step", _step, "sigmoid(4 * ({a} - {b}))"),
-        Operator("steep", _steep, "sigmoid(16 * ({a} - {b}))"),
-        Operator("relu", _relu, "relu({a} - {b})"),
-        Operator("gate", _gate, "{a} * sigmoid(4 * {b})", constant="none"),
+        Operator("step", _step, "sigmoid(4 * ({a} - {b}))", monotonic=_DIFFERENCE),
+        Operator("steep", _steep, "sigmoid(16 * ({a} - {b}))", monotonic=_DIFFERENCE),
+        Operator("relu", _relu, "relu({a} - {b})", monotonic=_DIFFERENCE),
+        Operator("gate", _gate, "{a} * sigmoid(4 * {b})", constant="none", monotonic=(1, 0)),
     )
 }
 _REGISTRY: dict[str, Operator] = dict(_BUILT_IN)
@@ -213,6 +223,7 @@ def register_operator(
     commutative: bool = False,
     constant: Literal["right", "left", "none"] = "right",
     location: int = 1,
+    monotonic: tuple[int, int] = (0, 0),
     overwrite: bool = False,
 ) -> Operator:
     """Make a torch function of two columns available as an operator.
@@ -235,6 +246,8 @@ def register_operator(
         The operand that may be a trainable constant; see `Operator`.
     location : {1, -1}, default=1
         Sign of the constants that are tried; see `Operator`.
+    monotonic : (int, int), default=(0, 0)
+        Which way the function goes in each operand; see `Operator`.
     overwrite : bool, default=False
         Whether a registered operator of that name may be replaced. Built-in ones never are.
 
@@ -248,7 +261,7 @@ def register_operator(
     ValueError
         If the name is taken or no identifier, the text lacks an operand, or the function fails on
         the trial values: raises, changes the shape or dtype, is not finite, depends on other rows,
-        or is not commutative though declared so.
+        or is not commutative or monotonic though declared so.
 
     Examples
     --------
@@ -270,7 +283,11 @@ def register_operator(
         raise ValueError(f"constant must be 'right', 'left' or 'none', got {constant!r}.")
     if location not in (1, -1):
         raise ValueError(f"location must be 1 or -1, got {location!r}.")
-    operator = Operator(name, function, text, commutative, constant, location)
+    if len(monotonic) != 2 or not {*monotonic} <= {-1, 0, 1}:
+        raise ValueError(f"monotonic must be two of -1, 0, and 1, got {monotonic!r}.")
+    operator = Operator(
+        name, function, text, commutative, constant, location, (monotonic[0], monotonic[1])
+    )
     _try(operator)
     _REGISTRY[name] = operator
     return operator
@@ -305,6 +322,11 @@ def _try(operator: Operator) -> None:
             result, _call(operator, b, a), rtol=1e-5, atol=1e-6
         ):
             raise ValueError(f"Operator {operator.name!r} is not commutative, but declared so.")
+        grid = points.sort().values
+        ordered = _call(operator, *torch.meshgrid(grid, grid, indexing="ij"))
+        for axis, sign in enumerate(operator.monotonic):
+            if sign and (sign * ordered.diff(dim=axis) < 0).any():
+                raise ValueError(f"Operator {operator.name!r} is not monotonic as declared.")
 
 
 def _call(operator: Operator, a: Tensor, b: Tensor) -> Tensor:

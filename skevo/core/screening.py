@@ -88,6 +88,7 @@ def screen(
     alpha: Tensor,
     curvature: Curvature,
     nodes: Nodes,
+    directions: Tensor | None = None,
     *,
     pairs: bool = False,
 ) -> Screened:
@@ -105,6 +106,8 @@ def screen(
     curvature : Curvature
         Of these rows at the heads.
     nodes : Nodes of shape (n_members, n_candidates)
+    directions : Tensor of shape (n_members, n_candidates), default=None
+        What the candidates' weights must not have the opposite sign of; None constrains nothing.
     pairs : bool, default=False
         Whether to compute products among the candidates, as `pick` needs them.
 
@@ -160,6 +163,8 @@ def screen(
     both = usable[..., None] & usable[:, None] if pairs else usable
     inner = torch.where(both, inner, 0.0)
     slope = slope - cross @ (curvature.inverse @ curvature.gradient)
+    if directions is not None:
+        slope = torch.where(slope * directions[..., None] < 0, 0.0, slope)
 
     diagonal = inner.diagonal(dim1=1, dim2=2) if pairs else inner
     penalised = diagonal + alpha[:, None]

@@ -1,0 +1,126 @@
+"""Monotone networks: which way each column goes when constrained inputs go the way they must.
+
+The output never decreases while an input rises if no term of the head does. A term does not if its
+weight has the sign of its column's direction, and the direction of a node follows from those of its
+operands, whatever the constants are: so constraints hold everywhere, not only where training rows
+are. A node that could go either way is not proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .operators import Operator
+from .population import Population, Wiring
+from .topology import CONSTANT, Index
+
+__all__ = [
+    "DOWN",
+    "EITHER",
+    "STILL",
+    "UP",
+    "column_directions",
+    "node_directions",
+    "weight_signs",
+]
+
+# A column does not depend on constrained inputs, rises or falls with all of them that it depends
+# on, or may do either.
+STILL, UP, DOWN, EITHER = 0, 1, -1, 2
+
+
+def column_directions(
+    wiring: Wiring, operators: Sequence[Operator], inputs: Index
+) -> NDArray[np.int64]:
+    """Return the directions of all columns.
+
+    Parameters
+    ----------
+    wiring : Wiring
+    operators : sequence of Operator
+    inputs : ndarray of shape (n_members, n_inputs)
+        The constraints: ``UP`` or ``DOWN``, what the output must do as the input rises, or
+        ``STILL`` where there is none.
+
+    Returns
+    -------
+    ndarray of shape (n_members, n_columns)
+        As the inputs go the way in which the output must rise; ``STILL`` in empty slots.
+    """
+    n_members, n_inputs = inputs.shape
+    found = np.zeros((n_members, wiring.n_columns), dtype=np.int64)
+    found[:, :n_inputs] = inputs
+    level = np.where(wiring.present, wiring.level, 0)
+    for at in range(1, level.max(initial=0) + 1):
+        member, slot = np.nonzero(level == at)
+        left, right = (
+            np.where(side == CONSTANT, STILL, found[member, side])
+            for side in (wiring.left[member, slot], wiring.right[member, slot])
+        )
+        found[member, n_inputs + slot] = _of_nodes(
+            operators, wiring.operator[member, slot], left, right
+        )
+    return found
+
+
+def weight_signs(population: Population, inputs: Index | None) -> Tensor | None:
+    """Return what the head weights of networks must not have the opposite sign of.
+
+    Parameters
+    ----------
+    population : Population
+    inputs : ndarray of shape (n_inputs,), or None
+        The constraints, the same for all members; None if there are none.
+
+    Returns
+    -------
+    Tensor of shape (n_members, n_columns), or None
+        See `column_directions`.
+    """
+    if inputs is None:
+        return None
+    constraints = np.broadcast_to(inputs, (len(population), len(inputs)))
+    found = column_directions(population.wiring, population.operators, constraints)
+    return torch.as_tensor(found, device=population.weight.device)
+
+
+def node_directions(
+    operators: Sequence[Operator], operator: Index, left: Index, right: Index, columns: Index
+) -> NDArray[np.int64]:
+    """Return the directions of nodes that read columns of known directions.
+
+    Parameters
+    ----------
+    operators : sequence of Operator
+    operator, left, right : ndarray of shape (n_members, n)
+        See `Wiring`; an empty place gets some direction.
+    columns : ndarray of shape (n_members, n_columns)
+
+    Returns
+    -------
+    ndarray of shape (n_members, n)
+    """
+    sides = (
+        np.where(side == CONSTANT, STILL, np.take_along_axis(columns, side.clip(min=0), axis=1))
+        for side in (left, right)
+    )
+    return _of_nodes(operators, operator, *sides)
+
+
+def _of_nodes(
+    operators: Sequence[Operator], operator: Index, left: Index, right: Index
+) -> NDArray[np.int64]:
+    """Return the directions of nodes from those of their operands."""
+    slope = np.array([item.monotonic for item in operators]).T[:, operator]
+    a, b = (
+        # What falls in an operand that rises falls; what may do either in one that moves, may.
+        np.where((side == STILL) | (side == EITHER), side, np.where(own, own * side, EITHER))
+        for side, own in zip((left, right), slope, strict=True)
+    )
+    agreed = np.where(a == b, a, EITHER)
+    return np.where(a == STILL, b, np.where(b == STILL, a, agreed))
