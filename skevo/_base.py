@@ -40,12 +40,14 @@ from ._sample import Sample, take_in
 from ._storage import save
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import Ensemble
-from .core.grower import Settings
+from .core.folds import plan_members
 from .core.held_out import HeldOut, evaluate_held_out
 from .core.losses import Loss
-from .core.members import Table, fit_members, plan_members
+from .core.members import fit_members
 from .core.network import Network
 from .core.operators import DEFAULT_OPERATORS, Operator, get_operators
+from .core.settings import Settings
+from .core.table import Table
 from .core.threads import torch_threads
 
 __all__ = ["BaseEvolving"]

@@ -17,8 +17,8 @@ from ._reading import ReadsTables
 from .core.attribution import attribute, loss_rises, most_typical
 from .core.ensemble import Ensemble
 from .core.losses import Loss
-from .core.members import Table
 from .core.network import Network
+from .core.table import Table
 from .core.threads import torch_threads
 
 __all__ = ["Contributions", "Explains"]

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from .core.ensemble import MOST_NODES
-from .core.members import MOST_ROWS
+from .core.folds import MOST_ROWS
 from .core.selection import MOST_INPUTS
 
 __all__ = ["available_memory", "check_memory", "peak_memory"]

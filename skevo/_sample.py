@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .core.members import MOST_ROWS
+from .core.folds import MOST_ROWS
 
 __all__ = ["Sample", "take_in"]
 

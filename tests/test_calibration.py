@@ -12,7 +12,7 @@ from skevo.core.course import Evolution
 from skevo.core.ensemble import Ensemble
 from skevo.core.held_out import HeldOut
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
-from skevo.core.members import Table
+from skevo.core.table import Table
 
 LOSSES = [(LogLoss(), 1), (CrossEntropy(), 3)]
 

@@ -11,7 +11,7 @@ from scipy.stats import trim_mean
 
 from skevo.core.conformal import fit_intervals
 from skevo.core.held_out import HeldOut
-from skevo.core.members import Table
+from skevo.core.table import Table
 
 WIDE = torch.tensor([[-100.0]], dtype=torch.float64), torch.tensor([[100.0]], dtype=torch.float64)
 COVERAGES = (0.1, 0.5, 0.8, 0.9, 0.99)

@@ -419,7 +419,8 @@ def test_warm_start_what_cannot_go_on_raises(change, message):
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_fit_memory_mapped_rows_equal_rows_in_memory(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("skevo.core.members.MOST_ROWS", 100)
+    for name in ("folds", "members"):
+        monkeypatch.setattr(f"skevo.core.{name}.MOST_ROWS", 100)
     X, y = regression()
     X = X.astype(kind)
     X.tofile(tmp_path / "rows")

@@ -14,7 +14,7 @@ from skevo.core import evolution as module
 from skevo.core.constants import constant_step
 from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve, evolve_networks, prune, train
-from skevo.core.grower import Grower, Settings
+from skevo.core.grower import Grower
 from skevo.core.heads import coefficients, mean_loss, objective
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss
 from skevo.core.moments import measure_moments
@@ -23,6 +23,7 @@ from skevo.core.operators import get_operators
 from skevo.core.population import Population
 from skevo.core.proposals import quantile_table
 from skevo.core.rows import MemoryRows
+from skevo.core.settings import Settings
 from skevo.core.topology import CONSTANT
 
 N = 200

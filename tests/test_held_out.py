@@ -8,8 +8,9 @@ from builders import normal, random_network, weights
 
 from skevo.core import held_out as module
 from skevo.core.ensemble import Ensemble
+from skevo.core.folds import plan_members
 from skevo.core.held_out import evaluate_held_out
-from skevo.core.members import Table, plan_members
+from skevo.core.table import Table
 
 N_ROWS = 90
 

@@ -5,24 +5,21 @@ import pytest
 import torch
 from builders import TAME, assert_same_network, normal, target_for, weights
 
+from skevo.core import folds
 from skevo.core import members as module
 from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve_networks
-from skevo.core.grower import Grower, Settings
+from skevo.core.folds import Task, hold_out, plan_members
+from skevo.core.grower import Grower
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
-from skevo.core.members import (
-    Table,
-    Task,
-    fit_members,
-    group_size,
-    hold_out,
-    plan_members,
-)
+from skevo.core.members import fit_members, group_size
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
 from skevo.core.population import Population
 from skevo.core.rows import MemoryRows
 from skevo.core.selection import most_telling
+from skevo.core.settings import Settings
+from skevo.core.table import Table
 
 
 def ones(n):
@@ -291,10 +288,15 @@ def test_member_leaves_no_gradients_and_is_watched():
 # -- large tables ----------------------------------------------------------------------------------
 
 
+def take_rows(monkeypatch, n_rows):
+    for part in (folds, module):
+        monkeypatch.setattr(part, "MOST_ROWS", n_rows)
+
+
 @pytest.mark.parametrize("n_members", [1, 3])
 @pytest.mark.parametrize("fraction", [0.2, None])
 def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, fraction):
-    monkeypatch.setattr(module, "MOST_ROWS", 60)
+    take_rows(monkeypatch, 60)
     splits = hold_out(torch.ones(1000), n_members, fraction, generator(0))
     taken = set()
     for train, held in splits:
@@ -308,7 +310,7 @@ def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, 
 
 
 def test_heads_of_a_large_table_are_fitted_to_all_rows(monkeypatch):
-    monkeypatch.setattr(module, "MOST_ROWS", 60)
+    take_rows(monkeypatch, 60)
     data = table(400)
     tasks = plan_members(data.weight, 4, 0.2, 0)
     members = fit_all(data, tasks, n_generations=20, patience=2)
@@ -336,7 +338,7 @@ def wide_table(n=300):
 @pytest.mark.parametrize("n_most_rows", [20_000, 60])
 def test_members_of_a_wide_table_see_the_columns_that_tell_most(monkeypatch, n_most_rows):
     monkeypatch.setattr(module, "MOST_INPUTS", 4)
-    monkeypatch.setattr(module, "MOST_ROWS", n_most_rows)
+    take_rows(monkeypatch, n_most_rows)
     data = wide_table()
     tasks = plan_members(data.weight, 3, 0.2, 0)
     for found, task in zip(fit_all(data, tasks, n_generations=6), tasks, strict=True):

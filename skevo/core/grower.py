@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,15 +28,16 @@ from .heads import (
 )
 from .losses import Loss, SquaredError
 from .moments import Moments
-from .monotone import EITHER, STILL, column_directions, node_directions
+from .monotone import STILL, Constraints
 from .network import Nodes
-from .population import EMPTY, Population, Wiring, choose
+from .population import Population, choose
 from .proposals import N_QUANTILES, quantile_table
 from .rows import MemoryRows
+from .settings import Settings
 from .summary import Summary, SummaryState
 from .topology import Index
 
-__all__ = ["SCALE_ROWS", "Grower", "GrowerState", "Settings"]
+__all__ = ["SCALE_ROWS", "Grower", "GrowerState"]
 
 # The penalty that is not given: for squared error, where the choice by cross-validation begins.
 _ALPHA = 3.0
@@ -47,50 +48,6 @@ _SPARE_SLOTS = 1.15
 _QUANTILE_ROWS = 128
 # The scale of the loss is that of so many rows.
 SCALE_ROWS = 1000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is grown.
-
-    Attributes
-    ----------
-    solver : {"exact", "adam"}
-    n_candidates : int
-        Size of the pool that is screened per generation; 1 is blind mutation.
-    max_nodes : int
-    alpha : float or None
-        Ridge penalty on standardised columns, in units of the summed loss. None has it chosen by
-        generalised cross-validation for squared error, and is 0.3 for log-likelihoods; with the
-        ``adam`` solver it is 0.
-    pruning : {"loss", "std"}
-    n_new : int
-        At most so many nodes are grown per generation; up to twice as many whose gain is
-        certain.
-    n_short : int
-        Candidates whose score is recomputed on all rows.
-    grow_above, prune_below : float
-        A node is grown if it lowers the objective by more, and pruned if it lowers it by less, than
-        so many units of the noise; see `Grower.noise`.
-    refine_every : int
-        Generations from one refinement of constants and penalty to the next.
-    learning_rate : float
-    batch_size : int
-        Of the ``adam`` solver.
-    """
-
-    solver: Literal["exact", "adam"] = "exact"
-    n_candidates: int = 250
-    max_nodes: int = 200
-    alpha: float | None = None
-    pruning: Literal["loss", "std"] = "loss"
-    n_new: int = 3
-    n_short: int = 24
-    grow_above: float = 4.0
-    prune_below: float = 2.0
-    refine_every: int = 5
-    learning_rate: float = 0.01
-    batch_size: int = 256
 
 
 @dataclass(frozen=True)
@@ -145,7 +102,7 @@ class Grower:
     generators : sequence of torch.Generator
         One for each member, on the CPU; the only source of randomness.
     monotonic : ndarray of shape (n_members, n_inputs), default=None
-        What outputs must do as an input rises; see `column_directions`.
+        What outputs must do as an input rises; see `Constraints`.
 
     Attributes
     ----------
@@ -185,8 +142,7 @@ class Grower:
             else None
         )
         self.limits = loss.limits(rows.target, rows.weight)
-        self._monotonic = monotonic
-        self._directed: tuple[Wiring, Index] | None = None
+        self._constraints = None if monotonic is None else Constraints(monotonic)
         self._rows, self._sketch, self._validation = rows, sketch, validation
         # The sketch may be the training rows themselves.
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
@@ -256,41 +212,22 @@ class Grower:
 
     @property
     def directions(self) -> Tensor | None:
-        """Which way the columns go, of shape (n_members, n_columns); see `column_directions`.
-
-        None where nothing is constrained.
-        """
-        return self._on_device(self._column_directions())
+        """What head weights must not have the opposite sign of; None if nothing is constrained."""
+        if self._constraints is None:
+            return None
+        return self._constraints.of_columns(self.population)
 
     def directions_of(self, nodes: Nodes) -> Tensor | None:
-        """Return which way nodes go that read the population's columns."""
-        return self._on_device(self._node_directions(nodes))
+        """Return the same of nodes that read the population's columns."""
+        if self._constraints is None:
+            return None
+        return self._constraints.of_nodes(self.population, nodes)
 
     def allowed(self, nodes: Nodes) -> Nodes:
         """Return nodes without those that could go either way as constrained inputs rise."""
-        directions = self._node_directions(nodes)
-        if directions is None:
+        if self._constraints is None:
             return nodes
-        return replace(nodes, operator=np.where(directions == EITHER, EMPTY, nodes.operator))
-
-    def _column_directions(self) -> Index | None:
-        if self._monotonic is None:
-            return None
-        population = self.population
-        if self._directed is None or self._directed[0] is not population.wiring:
-            found = column_directions(population.wiring, population.operators, self._monotonic)
-            self._directed = population.wiring, found
-        return self._directed[1]
-
-    def _node_directions(self, nodes: Nodes) -> Index | None:
-        columns = self._column_directions()
-        if columns is None:
-            return None
-        parts = nodes.operator, nodes.left, nodes.right
-        return node_directions(self.population.operators, *parts, columns)
-
-    def _on_device(self, directions: Index | None) -> Tensor | None:
-        return None if directions is None else torch.as_tensor(directions, device=self.alpha.device)
+        return self._constraints.allowed(self.population, nodes)
 
     @property
     def factor(self) -> Curvature | None:

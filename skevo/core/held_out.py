@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .ensemble import Ensemble
-from .members import Table, Task
+from .folds import Task
+from .table import Table
 
 __all__ = ["HeldOut", "evaluate_held_out"]
 

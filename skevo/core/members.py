@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .course import Course, Evolution, Stopping, Watch
 from .evolution import evolve_networks
-from .grower import SCALE_ROWS, Grower, Settings
+from .folds import MOST_ROWS, Task
+from .grower import SCALE_ROWS, Grower
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
@@ -26,186 +27,22 @@ from .monotone import weight_signs
 from .network import Network
 from .operators import Operator
 from .population import Population
-from .rows import Inputs, MemoryRows, StreamedRows
+from .rows import StreamedRows
 from .selection import MOST_INPUTS, most_telling
+from .settings import Settings
+from .table import WHOLE, Table, gather
 from .topology import Index
 
-__all__ = [
-    "MOST_ROWS",
-    "Table",
-    "Task",
-    "fit_members",
-    "group_size",
-    "hold_out",
-    "plan_members",
-]
+__all__ = ["fit_members", "group_size"]
 
-# Candidates are screened on at most so many rows: a multiple of `_WHOLE`.
+# Candidates are screened on at most so many rows: a multiple of `WHOLE`.
 _SKETCH = 1024
 # So many members make a group: a call of torch serves all of them.
 _GROUP = 8
 # On more rows than that a group of fewer takes no longer, and groups can be grown side by side.
 _FEW_ROWS, _GROUP_MANY_ROWS = 4096, 4
-# Rows come in whole multiples of what a vector instruction takes: what remained would be computed
-# by others, with other last bits, depending on what stands beside it.
-_WHOLE = 32
-# A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
-# then fitted to all.
-MOST_ROWS = 20_000
 # The input columns that a member sees are those that tell most on at most so many rows.
 _SELECTION_ROWS = 4000
-# Below this total weight no row is held out: see `hold_out`.
-_SMALLEST_WEIGHT = 40.0
-
-
-@dataclass(frozen=True)
-class Table:
-    """Training rows.
-
-    Attributes
-    ----------
-    inputs : Inputs of shape (n_inputs, n_samples)
-    target : Tensor of shape (n_outputs, n_samples)
-    weight : Tensor of shape (n_samples,)
-    own : sequence of Inputs
-        What each member reads instead of ``inputs``, if not all of them read the same.
-    monotonic : ndarray of shape (n_inputs,), int64, or None
-        What the output must do as an input rises, 1 or -1, or 0; None constrains nothing.
-    """
-
-    inputs: Inputs
-    target: Tensor
-    weight: Tensor
-    own: Sequence[Inputs] = ()
-    monotonic: Index | None = None
-
-    def for_member(self, number: int) -> Table:
-        """Return the table as a member reads it."""
-        return replace(self, inputs=self.own[number], own=()) if self.own else self
-
-    def of(self, columns: Index) -> Table:
-        """Return the table with some of the input columns."""
-        monotonic = None if self.monotonic is None else self.monotonic[columns]
-        return replace(self, inputs=_SomeInputs(self.inputs, columns), monotonic=monotonic)
-
-
-class _SomeInputs:
-    """Some of the input columns of a table, taken as rows are read.
-
-    Parameters
-    ----------
-    inputs : Inputs
-    columns : ndarray of int64
-    """
-
-    def __init__(self, inputs: Inputs, columns: Index) -> None:
-        self._inputs = inputs
-        self._columns = torch.as_tensor(columns, device=inputs.device)
-        self.device, self.dtype = inputs.device, inputs.dtype
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def __getitem__(self, at: tuple[slice, Tensor | slice]) -> Tensor:
-        """Return the columns of some rows."""
-        return self._inputs[at][self._columns]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one member is to do.
-
-    Attributes
-    ----------
-    number : int
-    train, validation : Tensor of int64 or None
-        Rows; None stands for all rows and for no rows. Validation rows are of the same table,
-        unless one is given for them.
-    seed : int
-    """
-
-    number: int
-    train: Tensor | None
-    validation: Tensor | None
-    seed: int
-
-
-def hold_out(
-    weight: Tensor, n_members: int, fraction: float | None, generator: torch.Generator
-) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return each member's training and validation rows.
-
-    Several members hold out disjoint folds; one member holds out ``fraction`` of the rows. No row
-    is held out if ``fraction`` is None, or if there are too few: then the size is selected by a
-    closed-form criterion, and a fit depends neither on the order of rows nor on whether a row is
-    weighted or repeated.
-
-    Parameters
-    ----------
-    weight : Tensor of shape (n_samples,)
-    n_members : int
-    fraction : float or None
-    generator : torch.Generator
-        On the CPU.
-
-    Returns
-    -------
-    list of (train, validation)
-        Index tensors, in random order; (None, None) where all rows are trained on.
-    """
-    n_rows = len(weight)
-    if fraction is None or float(weight.sum()) < _SMALLEST_WEIGHT or n_rows < 2 * n_members:
-        if n_rows <= MOST_ROWS:
-            return [(None, None)] * n_members
-        return [
-            (torch.randperm(n_rows, generator=generator)[:MOST_ROWS], None)
-            for _ in range(n_members)
-        ]
-    order = torch.randperm(n_rows, generator=generator)
-    if n_members == 1:
-        n_held = min(max(1, round(fraction * n_rows)), n_rows - 1)
-        return [(order[n_held:][:MOST_ROWS].clone(), order[:n_held][: MOST_ROWS // 4].clone())]
-    splits: list[tuple[Tensor | None, Tensor | None]] = []
-    for k in range(n_members):
-        # Of a large table the members take their rows from different places.
-        shift = 0 if n_rows <= MOST_ROWS else k * (n_rows // n_members)
-        n_taken = min(n_rows, 2 * MOST_ROWS)
-        position = (torch.arange(n_taken) + shift) % n_rows
-        train = order[position[position % n_members != k]][:MOST_ROWS].clone()
-        splits.append((train, order[k::n_members][: MOST_ROWS // 4].clone()))
-    return splits
-
-
-def plan_members(
-    weight: Tensor,
-    n_members: int,
-    fraction: float | None,
-    seed: int,
-    n_given: int | None = None,
-) -> list[Task]:
-    """Return the members' tasks, each with rows and a seed of its own.
-
-    Parameters
-    ----------
-    weight : Tensor of shape (n_samples,)
-    n_members : int
-    fraction : float or None
-        See `hold_out`.
-    seed : int
-    n_given : int, default=None
-        Validation rows that are given apart, in a table of their own. All members are judged by
-        them, and no other row is held out.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    splits = hold_out(weight, n_members, None if n_given else fraction, generator)
-    seeds = torch.randint(2**62, (n_members,), generator=generator).tolist()
-    if n_given:
-        given = torch.randperm(n_given, generator=generator)[: MOST_ROWS // 4]
-        splits = [(train, given) for train, _ in splits]
-    return [
-        Task(number, train, validation, seeds[number])
-        for number, (train, validation) in enumerate(splits)
-    ]
 
 
 def group_size(n_members: int, n_rows: int, settings: Settings, device: torch.device) -> int:
@@ -350,8 +187,8 @@ def _grower(
     generators = [torch.Generator().manual_seed(task.seed) for task in group.tasks]
     train = [task.train for task in group.tasks]
     exact, held_out = settings.solver == "exact", group.tasks[0].validation is not None
-    whole = _WHOLE if exact else 1
-    rows = sketch = _gather(views, train, dtype, block_size, whole)
+    whole = WHOLE if exact else 1
+    rows = sketch = gather(views, train, dtype, block_size, whole)
     # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
     # depend on the order of rows, nor on rounding, as long as possible; and the other solver
     # searches nowhere else.
@@ -360,13 +197,13 @@ def _grower(
             _some(taken, len(table.weight), generator)
             for taken, generator in zip(train, generators, strict=True)
         ]
-        sketch = _gather(views, picked, torch.float32 if exact else dtype, block_size, whole)
+        sketch = gather(views, picked, torch.float32 if exact else dtype, block_size, whole)
     elif held_out and exact and dtype != torch.float32:
-        sketch = _gather(views, train, torch.float32, block_size, whole)
+        sketch = gather(views, train, torch.float32, block_size, whole)
     validation = None
     if held_out:
         held = [task.validation for task in group.tasks]
-        validation = _gather(group.views(given), held, dtype, block_size, whole)
+        validation = gather(group.views(given), held, dtype, block_size, whole)
     state = None if group.starts[0] is None else group.starts[0].state
     linear = Network.linear(
         operators,
@@ -453,32 +290,3 @@ def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tenso
     n_rows = n_rows if rows is None else len(rows)
     picked = torch.randperm(n_rows, generator=generator)[:_SKETCH]
     return picked if rows is None else rows[picked]
-
-
-def _gather(
-    views: Sequence[Table],
-    members: Sequence[Tensor | None],
-    dtype: torch.dtype,
-    block_size: int,
-    whole: int,
-) -> MemoryRows:
-    """Return the rows of each member, from its view of the table; None stands for all rows.
-
-    Members get one of their rows again, of weight zero, until all have the same multiple of
-    ``whole``.
-    """
-    table = views[0]
-    device, everything = table.inputs.device, torch.arange(len(table.weight))
-    chosen = [everything if rows is None else rows for rows in members]
-    n_rows = whole * math.ceil(max(len(rows) for rows in chosen) / whole)
-    filled = [torch.cat([rows, rows[:1].expand(n_rows - len(rows))]).to(device) for rows in chosen]
-    weight = torch.stack([table.weight[rows] for rows in filled])
-    for own, rows in zip(weight, chosen, strict=True):
-        own[len(rows) :] = 0.0
-    inputs = [view.inputs[:, rows].to(dtype) for view, rows in zip(views, filled, strict=True)]
-    return MemoryRows(
-        torch.stack(inputs),
-        torch.stack([table.target[:, rows].to(dtype) for rows in filled]),
-        weight.to(dtype),
-        block_size=whole * math.ceil(block_size / whole),
-    )

@@ -9,25 +9,22 @@ are. A node that could go either way is not proposed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .network import Nodes
 from .operators import Operator
-from .population import Population, Wiring
+from .population import EMPTY, Population, Wiring
 from .topology import CONSTANT, Index
 
 __all__ = [
-    "DOWN",
-    "EITHER",
-    "STILL",
-    "UP",
-    "column_directions",
-    "node_directions",
+    "DOWN", "EITHER", "STILL", "UP", "Constraints", "column_directions", "node_directions",
     "weight_signs",
-]
+]  # fmt: skip
 
 # A column does not depend on constrained inputs, rises or falls with all of them that it depends
 # on, or may do either.
@@ -68,27 +65,6 @@ def column_directions(
     return found
 
 
-def weight_signs(population: Population, inputs: Index | None) -> Tensor | None:
-    """Return what the head weights of networks must not have the opposite sign of.
-
-    Parameters
-    ----------
-    population : Population
-    inputs : ndarray of shape (n_inputs,), or None
-        The constraints, the same for all members; None if there are none.
-
-    Returns
-    -------
-    Tensor of shape (n_members, n_columns), or None
-        See `column_directions`.
-    """
-    if inputs is None:
-        return None
-    constraints = np.broadcast_to(inputs, (len(population), len(inputs)))
-    found = column_directions(population.wiring, population.operators, constraints)
-    return torch.as_tensor(found, device=population.weight.device)
-
-
 def node_directions(
     operators: Sequence[Operator], operator: Index, left: Index, right: Index, columns: Index
 ) -> NDArray[np.int64]:
@@ -124,3 +100,61 @@ def _of_nodes(
     )
     agreed = np.where(a == b, a, EITHER)
     return np.where(a == STILL, b, np.where(b == STILL, a, agreed))
+
+
+class Constraints:
+    """Constraints on the inputs of each member, and what follows from them for its columns.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n_members, n_inputs)
+        See `column_directions`.
+    """
+
+    def __init__(self, inputs: Index) -> None:
+        self._inputs = inputs
+        self._known: tuple[Wiring, Index] | None = None
+
+    def of_columns(self, population: Population) -> Tensor:
+        """Return the directions of all columns, of shape (n_members, n_columns)."""
+        return torch.as_tensor(self._columns(population), device=population.weight.device)
+
+    def of_nodes(self, population: Population, nodes: Nodes) -> Tensor:
+        """Return the directions of nodes that read the population's columns."""
+        return torch.as_tensor(self._nodes(population, nodes), device=population.weight.device)
+
+    def allowed(self, population: Population, nodes: Nodes) -> Nodes:
+        """Return nodes that read the population's columns, without those that may do either."""
+        free = self._nodes(population, nodes) != EITHER
+        return replace(nodes, operator=np.where(free, nodes.operator, EMPTY))
+
+    def _columns(self, population: Population) -> Index:
+        wiring = population.wiring
+        if self._known is None or self._known[0] is not wiring:
+            found = column_directions(wiring, population.operators, self._inputs)
+            self._known = wiring, found
+        return self._known[1]
+
+    def _nodes(self, population: Population, nodes: Nodes) -> Index:
+        parts = nodes.operator, nodes.left, nodes.right
+        return node_directions(population.operators, *parts, self._columns(population))
+
+
+def weight_signs(population: Population, inputs: Index | None) -> Tensor | None:
+    """Return what the head weights of networks must not have the opposite sign of.
+
+    Parameters
+    ----------
+    population : Population
+    inputs : ndarray of shape (n_inputs,), or None
+        The constraints, the same for all members; None if there are none.
+
+    Returns
+    -------
+    Tensor of shape (n_members, n_columns), or None
+        See `column_directions`.
+    """
+    if inputs is None:
+        return None
+    constraints = Constraints(np.broadcast_to(inputs, (len(population), len(inputs))))
+    return constraints.of_columns(population)

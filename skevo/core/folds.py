@@ -1,0 +1,113 @@
+"""Folds: which rows each member trains on, and by which it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["MOST_ROWS", "Task", "hold_out", "plan_members"]
+
+# A member evolves on at most so many rows and is judged by at most a quarter as many; its head is
+# then fitted to all.
+MOST_ROWS = 20_000
+# Below this total weight no row is held out: see `hold_out`.
+_SMALLEST_WEIGHT = 40.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one member is to do.
+
+    Attributes
+    ----------
+    number : int
+    train, validation : Tensor of int64 or None
+        Rows; None stands for all rows and for no rows. Validation rows are of the same table,
+        unless one is given for them.
+    seed : int
+    """
+
+    number: int
+    train: Tensor | None
+    validation: Tensor | None
+    seed: int
+
+
+def hold_out(
+    weight: Tensor, n_members: int, fraction: float | None, generator: torch.Generator
+) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Return each member's training and validation rows.
+
+    Several members hold out disjoint folds; one member holds out ``fraction`` of the rows. No row
+    is held out if ``fraction`` is None, or if there are too few: then the size is selected by a
+    closed-form criterion, and a fit depends neither on the order of rows nor on whether a row is
+    weighted or repeated.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_samples,)
+    n_members : int
+    fraction : float or None
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    list of (train, validation)
+        Index tensors, in random order; (None, None) where all rows are trained on.
+    """
+    n_rows = len(weight)
+    if fraction is None or float(weight.sum()) < _SMALLEST_WEIGHT or n_rows < 2 * n_members:
+        if n_rows <= MOST_ROWS:
+            return [(None, None)] * n_members
+        return [
+            (torch.randperm(n_rows, generator=generator)[:MOST_ROWS], None)
+            for _ in range(n_members)
+        ]
+    order = torch.randperm(n_rows, generator=generator)
+    if n_members == 1:
+        n_held = min(max(1, round(fraction * n_rows)), n_rows - 1)
+        return [(order[n_held:][:MOST_ROWS].clone(), order[:n_held][: MOST_ROWS // 4].clone())]
+    splits: list[tuple[Tensor | None, Tensor | None]] = []
+    for k in range(n_members):
+        # Of a large table the members take their rows from different places.
+        shift = 0 if n_rows <= MOST_ROWS else k * (n_rows // n_members)
+        n_taken = min(n_rows, 2 * MOST_ROWS)
+        position = (torch.arange(n_taken) + shift) % n_rows
+        train = order[position[position % n_members != k]][:MOST_ROWS].clone()
+        splits.append((train, order[k::n_members][: MOST_ROWS // 4].clone()))
+    return splits
+
+
+def plan_members(
+    weight: Tensor,
+    n_members: int,
+    fraction: float | None,
+    seed: int,
+    n_given: int | None = None,
+) -> list[Task]:
+    """Return the members' tasks, each with rows and a seed of its own.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_samples,)
+    n_members : int
+    fraction : float or None
+        See `hold_out`.
+    seed : int
+    n_given : int, default=None
+        Validation rows that are given apart, in a table of their own. All members are judged by
+        them, and no other row is held out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    splits = hold_out(weight, n_members, None if n_given else fraction, generator)
+    seeds = torch.randint(2**62, (n_members,), generator=generator).tolist()
+    if n_given:
+        given = torch.randperm(n_given, generator=generator)[: MOST_ROWS // 4]
+        splits = [(train, given) for train, _ in splits]
+    return [
+        Task(number, train, validation, seeds[number])
+        for number, (train, validation) in enumerate(splits)
+    ]

@@ -1,0 +1,52 @@
+"""Settings: how a network is grown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is grown.
+
+    Attributes
+    ----------
+    solver : {"exact", "adam"}
+    n_candidates : int
+        Size of the pool that is screened per generation; 1 is blind mutation.
+    max_nodes : int
+    alpha : float or None
+        Ridge penalty on standardised columns, in units of the summed loss. None has it chosen by
+        generalised cross-validation for squared error, and is 0.3 for log-likelihoods; with the
+        ``adam`` solver it is 0.
+    pruning : {"loss", "std"}
+    n_new : int
+        At most so many nodes are grown per generation; up to twice as many whose gain is
+        certain.
+    n_short : int
+        Candidates whose score is recomputed on all rows.
+    grow_above, prune_below : float
+        A node is grown if it lowers the objective by more, and pruned if it lowers it by less, than
+        so many units of the noise; see `Grower.noise`.
+    refine_every : int
+        Generations from one refinement of constants and penalty to the next.
+    learning_rate : float
+    batch_size : int
+        Of the ``adam`` solver.
+    """
+
+    solver: Literal["exact", "adam"] = "exact"
+    n_candidates: int = 250
+    max_nodes: int = 200
+    alpha: float | None = None
+    pruning: Literal["loss", "std"] = "loss"
+    n_new: int = 3
+    n_short: int = 24
+    grow_above: float = 4.0
+    prune_below: float = 2.0
+    refine_every: int = 5
+    learning_rate: float = 0.01
+    batch_size: int = 256
