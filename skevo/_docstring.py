@@ -87,7 +87,8 @@ _DOCSTRING = """{summary}
     init : fitted EvolvingRegressor or EvolvingClassifier, default=None
         Start from its networks instead of from linear models: the members take over their nodes,
         and how columns are encoded and scaled. For another target of the same columns this takes
-        fewer generations, if the two have something in common.
+        fewer generations, if the two have something in common. In a search, whose clones would be
+        without its fit, wrap it in `sklearn.frozen.FrozenEstimator`.
     random_state : int, RandomState instance or None, default=None
         Seeds folds and proposals.
     verbose : int, default=0

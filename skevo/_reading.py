@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
     check_consistent_length,
-    check_is_fitted,
     check_X_y,
     validate_data,
 )
@@ -157,13 +158,18 @@ class ReadsTables(BaseEstimator):
 
     def _start(self) -> ReadsTables:
         """Return the fitted estimator whose networks the members start from."""
-        check_is_fitted(self.init)
-        if not isinstance(self.init, ReadsTables):
+        start = self.init.estimator if isinstance(self.init, FrozenEstimator) else self.init
+        if not isinstance(start, ReadsTables):
             raise ValueError(
                 "init must be a fitted EvolvingRegressor or EvolvingClassifier, got "
-                f"{type(self.init).__name__}."
+                f"{type(start).__name__}."
             )
-        return self.init
+        if not hasattr(start, "_encoding"):
+            raise NotFittedError(
+                "init is not fitted. Cloning an estimator, as searches do, leaves it so: pass "
+                "init=sklearn.frozen.FrozenEstimator(fitted)."
+            )
+        return start
 
     def _given(self, X: Any, y: Any, sample_weight: Any) -> Rows | None:
         """Check the validation rows that are given, if there are any."""

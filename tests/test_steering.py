@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 
@@ -198,6 +201,16 @@ def test_a_start_that_does_not_fit_is_refused(rows, change, message):
     model = EvolvingRegressor(init=first, **QUICK).set_params(**change)
     with pytest.raises(ValueError, match=message):
         model.fit(X[:, :columns], y)
+
+
+def test_a_start_is_kept_in_a_search_that_clones(rows):
+    X, _, y, _ = rows
+    first = EvolvingRegressor(**QUICK).fit(X, y)
+    start = EvolvingRegressor(init=FrozenEstimator(first), **QUICK)
+    search = GridSearchCV(start, {"n_generations": [0]}, cv=2).fit(X, y)
+    assert search.best_estimator_.n_nodes_ > 0
+    with pytest.raises(NotFittedError, match=r"init=sklearn.frozen.FrozenEstimator\(fitted\)"):
+        clone(start.set_params(init=first)).fit(X, y)
 
 
 def test_a_start_of_another_kind_is_refused(rows):

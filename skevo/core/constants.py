@@ -153,7 +153,7 @@ def _jacobian(population: Population, weight: Tensor, columns: Tensor, order: In
     )
     for code, sides, factor, at, places, constant, is_constant in reversed(list(runs)):
         with torch.enable_grad():
-            leaves = [side.clone().requires_grad_() for side in sides]
+            leaves = [side.detach().requires_grad_() for side in sides]
             value = population.operators[code](*leaves)
         slopes = torch.autograd.grad(value, leaves, adjoint[at] * factor)
         for slope, place_of, own_constant in zip(slopes, places, is_constant, strict=True):
