@@ -388,8 +388,7 @@ def test_version(capsys):
 def module(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "skevo", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        **{"stderr": subprocess.PIPE, "text": True, **options},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
     )
 
 
@@ -411,6 +410,18 @@ def test_broken_pipe_is_no_error(folder, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("command", ["show", "predict"])
+def test_full_disk_is_told(folder, tmp_path, command):
+    features(flats()).to_csv(tmp_path / "flats.csv", index=False)
+    table = [tmp_path / "flats.csv"] if command == "predict" else []
+    with open("/dev/full", "w") as full:
+        process = module(command, folder / "rent.skevo", *table, stdout=full)
+        _, err = process.communicate()
+    message = "skevo: error: cannot write the output: No space left on device.\n"
+    assert (process.returncode, err) == (1, message)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals of POSIX")

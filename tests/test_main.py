@@ -83,7 +83,7 @@ import sys
 class Refuse:
     def find_spec(name, *_):
         if name.partition(".")[0] in ("pandas", "pyarrow", "polars", "matplotlib", "safetensors"):
-            raise ImportError(name)
+            raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Refuse)
 from skevo._cli import compare, main

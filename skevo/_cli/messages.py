@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -19,9 +20,15 @@ def _is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def _print(text: str, end: str = "\n") -> None:
+    # That nobody reads it is no reason to stop.
+    with contextlib.suppress(OSError):
+        print(text, end=end, file=sys.stderr, flush=True)
+
+
 def say(message: str) -> None:
     """Say something, in the place of a line of progress if there is one."""
-    print(f"{_CLEAR if _is_terminal() else ''}skevo: {message}", file=sys.stderr, flush=True)
+    _print(f"{_CLEAR if _is_terminal() else ''}skevo: {message}")
 
 
 class Progress(io.TextIOBase):
@@ -46,16 +53,16 @@ class Progress(io.TextIOBase):
             line = f"{self.label}: {' '.join(text.split())}"
             # A line that is wrapped would not be replaced. What is left to do is at its end.
             line = shorten(line, shutil.get_terminal_size().columns - 1)
-            print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)
+            _print(f"{_CLEAR}{line}", end="")
         return len(text)
 
     def done(self, text: str) -> None:
         """Show a line that stays."""
         if not self._quiet:
             start = _CLEAR if self.is_live else ""
-            print(f"{start}{self.label}: {text}", file=sys.stderr, flush=True)
+            _print(f"{start}{self.label}: {text}")
 
     def clear(self) -> None:
         """Take away the line that is shown."""
         if self.is_live:
-            print(_CLEAR, end="", file=sys.stderr, flush=True)
+            _print(_CLEAR, end="")

@@ -40,15 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name that the terminal cannot show is no reason to stop.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        status = _run(arguments or ["compare"])
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            status = _run(arguments or ["compare"])
         sys.stdout.flush()
-    except BrokenPipeError:
-        # So that the interpreter has nothing to flush when it ends.
+    except OSError as error:
+        # So that the interpreter does not try again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        status = status or _failed(error)
     return status
 
 
@@ -66,13 +66,17 @@ def _run(arguments: Sequence[str]) -> int:
     except (CommandError, ImportError, MemoryError) as error:
         say(f"error: {str(error) or 'there is not enough memory.'}")
         return getattr(error, "status", 1)
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        say(f"error: {name}{error.strerror or error}.")
-        return 1
+        return _failed(error)
     return status
+
+
+def _failed(error: OSError) -> int:
+    """Say what could not be written, and return the exit status."""
+    if isinstance(error, BrokenPipeError):
+        return _BROKEN_PIPE
+    say(f"error: cannot write {error.filename or 'the output'}: {error.strerror or error}.")
+    return 1
 
 
 def _parser() -> Parser:

@@ -136,5 +136,8 @@ def write_frame(frame: Any, path: str, force: bool) -> None:
     with open_output(path, force) as file:
         if suffix in _PARQUET:
             frame.to_parquet(file, index=False)
+        elif suffix in _COMPRESSED:
+            frame.to_csv(file, index=False, mode="wb", compression=_COMPRESSED[suffix])
         else:
-            frame.to_csv(file, index=False, mode="wb", compression=_COMPRESSED.get(suffix))
+            # pandas would close the standard output if it cannot be written to.
+            file.write(frame.to_csv(index=False, lineterminator="\n").encode())
