@@ -109,7 +109,7 @@ def test_fit_prints_cross_validated_scores(folder, tmp_path, capsys):
     arguments = ["fit", str(folder / "flats.csv"), "--target", "rent", "--out", str(out)]
     assert main([*arguments, "--drop", "id", "--drop", "class", "--folds", "3", *QUICK]) == 0
     printed = capsys.readouterr()
-    assert "regression of rent, 120 rows x 4 columns, categories: städtchen" in printed.out
+    assert "regression of rent, 120 rows x 4 columns, categories: 'städtchen'" in printed.out
     frame, scores = flats(), []
     X, y = features(frame), frame["rent"]
     for train, test in KFold(3, shuffle=True, random_state=0).split(X):

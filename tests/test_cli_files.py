@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import skevo
+from skevo._cli import fit as fitting
 from skevo._cli import main, outputs
 from skevo._cli.errors import CommandError
 
@@ -358,6 +359,12 @@ def test_links_are_followed_and_devices_written_to(tmp_path):
     with outputs.open_output(os.devnull, True) as file:
         file.write(b"new")
     assert not os.path.isfile(os.devnull)
+
+
+def test_fit_without_safetensors_is_refused_before_the_work(table, said, monkeypatch):
+    monkeypatch.setattr(fitting, "find_spec", lambda name: None)
+    assert fit(table) == 1
+    assert said().endswith("install it with pip install 'skevo[cli]'.")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="devices of POSIX")

@@ -7,6 +7,7 @@ import difflib
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from .._classifier import EvolvingClassifier
 from .._regressor import EvolvingRegressor
-from .errors import UsageError
+from .errors import CommandError, UsageError
 from .messages import Progress
 from .models import explained
 from .outputs import STANDARD, check_output, new_file
 from .parsing import add_command, integer, parameter, real
 from .rows import TASKS, Training, read_training
+from .tables import listed
 
 __all__ = ["add_parser"]
 
@@ -87,6 +89,9 @@ def _run(options: Namespace) -> int:
     if options.out == STANDARD:
         raise UsageError("a model cannot be written to the standard output.")
     check_output(options.out, options.force, options.data, ordinary=True)
+    # Before the work, not after it.
+    if find_spec("safetensors") is None:
+        raise CommandError("models require safetensors: install it with pip install 'skevo[cli]'.")
     rows = read_training(
         options.data,
         options.target,
@@ -107,10 +112,10 @@ def _run(options: Namespace) -> int:
     _fit(model, rows, progress)
     progress.clear()
     model.set_params(verbose=0)
-    with new_file(options.out, options.force) as part:
+    with new_file(options.out, options.force) as part, explained():
         model.save(part)
-    print(f"{options.out}: {model.n_members} members, {model.n_nodes_} nodes, "
-          f"{model.n_parameters_} numbers")  # fmt: skip
+    sizes = f"{model.n_members} members, {model.n_nodes_} nodes, {model.n_parameters_} numbers"
+    print(f"{options.out}: {sizes}")
     if model.stop_reason_ == "interrupted":
         raise KeyboardInterrupt(f"{options.out} has the best model until then.")
     return 0
@@ -120,7 +125,7 @@ def _about(options: Namespace, rows: Training) -> str:
     """Return what is fitted."""
     n_rows, n_columns = rows.X.shape
     text = f"{options.data}: {rows.task} of {options.target}, {n_rows} rows x {n_columns} columns"
-    return f"{text}, categories: {', '.join(rows.categories)}" if rows.categories else text
+    return f"{text}, categories: {listed(rows.categories)}" if rows.categories else text
 
 
 def _estimator(task: str, options: Namespace) -> Any:
