@@ -1,6 +1,10 @@
-"""The Python blocks of README and documentation run as they stand."""
+"""The Python blocks of README and documentation run as they stand, and the commands."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import sklearn
 import torch
 from sklearn.utils.fixes import parse_version
 
+from skevo._cli import main
 from skevo.core import operators
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,3 +46,38 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             # As many lines as stand before the block, so that tracebacks name the page's lines.
             above = "\n" * text.count("\n", 0, block.start(1))
             exec(compile(above + block[1], str(page), "exec"), namespace)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
+def test_commands_run(tmp_path, monkeypatch, capsys):
+    for package in ("pyarrow", "matplotlib"):
+        pytest.importorskip(package)
+    page = ROOT / "docs" / "command-line.md"
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python|sh)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == text.count("```python") + text.count("```sh")
+    monkeypatch.chdir(tmp_path)
+    # A pipe runs this Python, and this skevo.
+    folders = [os.path.dirname(sys.executable), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for language, block in blocks:
+        if language == "python":
+            exec(block, {})
+            continue
+        for line in block.splitlines():
+            if "|" in line:
+                subprocess.run(line, shell=True, check=True)
+                continue
+            program, *arguments = shlex.split(line)
+            assert program == "skevo"
+            assert main(arguments) == 0, capsys.readouterr().err
+    printed = capsys.readouterr()
+    lines = {hide_numbers(line) for line in [*printed.out.splitlines(), *printed.err.splitlines()]}
+    shown = re.search(r"^```text\n(patients.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+    assert {hide_numbers(line) for line in shown.splitlines()} <= lines
+
+
+def hide_numbers(line):
+    """Return a line without what may differ from machine to machine."""
+    return re.sub(r"\d[\d.]*", "0", line)
