@@ -250,7 +250,7 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
         if not len(places) and not self.passthrough:
             warnings.warn(
                 "There is no column: none of the estimator's nodes explains enough of its output.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return train
 

@@ -240,6 +240,15 @@ def test_it_can_transform_some_of_the_columns(table):
     assert Z.shape[1] == 4 + some.named_transformers_["evolvingtransformer"].n_columns_
 
 
+def test_weights_reach_it_in_a_pipeline(table):
+    X, y = table
+    weight = np.random.default_rng(4).uniform(0.1, 3.0, len(y))
+    both = {"evolvingtransformer__sample_weight": weight, "ridge__sample_weight": weight}
+    pipeline = make_pipeline(quick(), Ridge()).fit(X, y, **both)
+    Z = quick().fit_transform(X, y, sample_weight=weight)
+    assert_array_equal(pipeline.predict(X), Ridge().fit(Z, y, sample_weight=weight).predict(Z))
+
+
 # -- targets ---------------------------------------------------------------------------------------
 
 TARGETS = {
