@@ -1,12 +1,14 @@
 """The Python blocks of README and documentation run as they stand."""
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import sklearn
 import torch
+from PIL import Image
 from sklearn.utils.fixes import parse_version
 
 from skevo.core import operators
@@ -44,3 +46,11 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             # As many lines as stand before the block, so that tracebacks name the page's lines.
             above = "\n" * text.count("\n", 0, block.start(1))
             exec(compile(above + block[1], str(page), "exec"), namespace)
+
+
+def test_pictures_of_benchmarks_show_the_figures_of_the_page(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "benchmarks")
+    plot_page = import_module("plot_page")
+    for name, (command, _) in plot_page.PICTURES.items():
+        with Image.open(plot_page.FOLDER / name) as picture:
+            assert picture.text["Source"] == plot_page.digest(command), "run plot_page.py"
