@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import torch
 
 import skevo
 from skevo._html import ShowsHTML
 
 mpl.use("Agg")
+# The examples' tensors are small: threads wait for each other, above all beside other work.
+torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "skevo"

@@ -54,3 +54,28 @@ def test_pictures_of_benchmarks_show_the_figures_of_the_page(monkeypatch):
     for name, (command, _) in plot_page.PICTURES.items():
         with Image.open(plot_page.FOLDER / name) as picture:
             assert picture.text["Source"] == plot_page.digest(command), "run plot_page.py"
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ('<a href="other.html#there">', None),
+        ('<a href="other.html?highlight=a#:~:text=a">', None),
+        ('<a href="https://example.org/#x">', None),
+        ('<a href="other.html#not">', "has no such anchor"),
+        ('<a href="missing.html">', "is not there"),
+        ('<a href="../outside.html">', "is not there"),
+        ('<img src="missing.png">', "is not there"),
+        ('<script src="https://example.org/x.js"></script>', "loads"),
+    ],
+)
+def test_check_of_the_site_finds_links_that_lead_nowhere(tmp_path, monkeypatch, link, fault):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    site = tmp_path / "site"
+    site.mkdir()
+    (tmp_path / "outside.html").write_text("")
+    (site / "other.html").write_text('<h1 id="there">')
+    (site / "index.html").write_text(link)
+    found = import_module("check_site").broken_links(site)
+    assert len(found) == (fault is not None)
+    assert fault is None or fault in found[0]
