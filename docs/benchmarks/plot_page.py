@@ -91,6 +91,7 @@ def dots(ax, figures, rows, label, scale="linear"):
     for name, values in figures.items():
         ax.plot(values, places, ls="", label=name, **{"ms": 5.5, **STYLES[name]})
     ax.set_yticks(places, rows)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xscale(scale)
     ax.set_xlabel(label)
     ax.grid(axis="y", color="#e6e6e6", lw=0.8)
