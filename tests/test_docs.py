@@ -5,12 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import sklearn
 import torch
+from PIL import Image
 from sklearn.utils.fixes import parse_version
 
 from skevo._cli import main
@@ -18,16 +20,19 @@ from skevo.core import operators
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    # What a build has left there is no page.
+    if page.exists() and not {"_build", "auto_examples"} & {*page.parts}
 ]
-OPTIONAL = ("sympy", "onnxruntime", "skl2onnx")
+OPTIONAL = ("sympy", "onnxruntime", "skl2onnx", "optuna")
 MISSING = [name for name in OPTIONAL if find_spec(name) is None]
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
@@ -81,3 +86,36 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
 def hide_numbers(line):
     """Return a line without what may differ from machine to machine."""
     return re.sub(r"\d[\d.]*", "0", line)
+
+
+def test_pictures_of_benchmarks_show_the_figures_of_the_page(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "benchmarks")
+    plot_page = import_module("plot_page")
+    for name, (command, _) in plot_page.PICTURES.items():
+        with Image.open(plot_page.FOLDER / name) as picture:
+            assert picture.text["Source"] == plot_page.digest(command), "run plot_page.py"
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ('<a href="other.html#there">', None),
+        ('<a href="other.html?highlight=a#:~:text=a">', None),
+        ('<a href="https://example.org/#x">', None),
+        ('<a href="other.html#not">', "has no such anchor"),
+        ('<a href="missing.html">', "is not there"),
+        ('<a href="../outside.html">', "is not there"),
+        ('<img src="missing.png">', "is not there"),
+        ('<script src="https://example.org/x.js"></script>', "loads"),
+    ],
+)
+def test_check_of_the_site_finds_links_that_lead_nowhere(tmp_path, monkeypatch, link, fault):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    site = tmp_path / "site"
+    site.mkdir()
+    (tmp_path / "outside.html").write_text("")
+    (site / "other.html").write_text('<h1 id="there">')
+    (site / "index.html").write_text(link)
+    found = import_module("check_site").broken_links(site)
+    assert len(found) == (fault is not None)
+    assert fault is None or fault in found[0]
