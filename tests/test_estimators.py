@@ -88,8 +88,8 @@ def test_fit_block_size_agrees(estimator, data, block_size):
     usual = estimator(**FAST).fit(X, y)
     other = estimator(**FAST, batch_size=block_size).fit(X, y)
     assert_array_equal(usual.history_["n_nodes"], other.history_["n_nodes"])
-    # Sums over blocks are rounded differently; six generations of solves amplify it.
-    assert_allclose(output(usual, X), output(other, X), rtol=1e-7, atol=1e-7)
+    # Sums over blocks are rounded differently, and Newton steps end when little is to be gained.
+    assert_allclose(output(usual, X), output(other, X), rtol=1e-5, atol=1e-5)
 
 
 @each_case

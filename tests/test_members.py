@@ -133,20 +133,19 @@ def test_member_is_an_evolution_on_its_rows():
     task = plan_members(data.weight, 3, 0.2, 0)[1]
     found = fit(data, task)
 
-    def source(rows, dtype=torch.float64):
+    def source(rows):
         # Rows come in whole multiples of 32.
         more = rows[:1].expand(-len(rows) % 32)
         weight = torch.cat([data.weight[rows], 0.0 * data.weight[more]])
         rows = torch.cat([rows, more])
-        parts = (data.inputs[:, rows], data.target[:, rows], weight)
-        return MemoryRows(*(part[None].to(dtype) for part in parts))
+        return MemoryRows(data.inputs[None, :, rows], data.target[None, :, rows], weight[None])
 
-    rows, sketch = source(task.train), source(task.train, torch.float32)
+    rows, validation = source(task.train), source(task.validation)
+    sketch = rows.part(slice(None), torch.float32)
     population = Population.of([Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)])
     grower = Grower(
-        population, rows, sketch, source(task.validation), SquaredError(), Settings(),
-        [generator(task.seed)],
-    )  # fmt: skip
+        population, rows, sketch, validation, SquaredError(), Settings(), [generator(task.seed)]
+    )
     stopping = Stopping(4, None)
     courses = [Course(stopping.training_share, None, 3)]
     (expected,) = evolve_networks([grower], courses, stopping)
@@ -181,9 +180,10 @@ def test_members_side_by_side_are_those_that_grow_alone(loss):
     [
         pytest.param(8, 500, "exact", "cpu", 8, id="few-rows"),
         pytest.param(9, 500, "exact", "cpu", 5, id="two-groups-of-about-one-size"),
-        pytest.param(8, 10**7, "exact", "cpu", 4, id="many-rows"),
-        pytest.param(8, 10**7, "exact", "cuda", 8, id="many-rows-on-a-gpu"),
-        pytest.param(1, 10**7, "exact", "cpu", 1, id="alone"),
+        pytest.param(8, 10_000, "exact", "cpu", 8, id="as-many-rows-as-fit"),
+        pytest.param(8, 20_000, "exact", "cpu", 4, id="many-rows"),
+        pytest.param(8, 20_000, "exact", "cuda", 8, id="many-rows-on-a-gpu"),
+        pytest.param(1, 20_000, "exact", "cpu", 1, id="alone"),
         pytest.param(8, 500, "adam", "cpu", 1, id="an-optimizer-each"),
     ],
 )
@@ -192,16 +192,17 @@ def test_groups_of_members(n_members, n_rows, solver, device, expected):
     assert group_size(n_members, n_rows, settings, torch.device(device)) == expected
 
 
+@pytest.mark.parametrize("n_members", [4, 5])
 @pytest.mark.parametrize("solver", ["exact", "adam"])
-def test_groups_that_grow_at_a_time_are_those_that_grow_in_turn(monkeypatch, solver):
+def test_threads_that_share_members_change_nothing(monkeypatch, solver, n_members):
     monkeypatch.setattr(module, "_GROUP", 2)
     data = table(300)
-    tasks = plan_members(data.weight, 5, 0.2, 1)
-    in_turn, at_a_time = (
+    tasks = plan_members(data.weight, n_members, 0.2, 1)
+    one, three = (
         fit_all(data, tasks, Settings(solver=solver), n_generations=6, n_jobs=n_jobs)
         for n_jobs in (1, 3)
     )
-    for found, expected in zip(at_a_time, in_turn, strict=True):
+    for found, expected in zip(three, one, strict=True):
         assert_same_network(found.network, expected.network)
         assert [line[:3] for line in found.history] == [line[:3] for line in expected.history]
 

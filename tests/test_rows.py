@@ -7,13 +7,14 @@ import pytest
 import torch
 from builders import alone, crowd, normal, random_network, rows_for, singles
 
+from skevo.core.columns import node_columns
 from skevo.core.heads import mean_loss
 from skevo.core.losses import SquaredError
 from skevo.core.moments import measure_moments
 from skevo.core.network import Nodes
 from skevo.core.operators import Operator
 from skevo.core.population import EMPTY
-from skevo.core.rows import MemoryRows, StreamedRows, node_columns
+from skevo.core.rows import MemoryRows, StreamedRows
 from skevo.core.topology import CONSTANT
 
 BLOCK_SIZES = (1, 7, 64, 120, 100_000)

@@ -6,12 +6,12 @@ import reference
 import torch
 from builders import TAME, alone, crowd, normal, random_network, rows_for, singles, target_for
 
+from skevo.core.columns import node_columns
 from skevo.core.heads import fit_head, objective, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.moments import measure_moments
 from skevo.core.network import Nodes
 from skevo.core.population import EMPTY
-from skevo.core.rows import node_columns
 from skevo.core.screening import pick, screen
 from skevo.core.topology import CONSTANT
 

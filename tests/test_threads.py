@@ -1,4 +1,4 @@
-"""Threads: how many torch uses, and what runs side by side."""
+"""Threads: how many torch uses."""
 
 import contextlib
 import threading
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skevo.core import threads as module
-from skevo.core.threads import side_by_side, torch_threads
+from skevo.core.threads import torch_threads, within
 
 
 @pytest.fixture
@@ -55,15 +55,10 @@ def test_number_of_threads_is_put_back_after_fits_that_overlap():
 
 
 @pytest.mark.usefixtures("three_threads")
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_items_are_worked_on_in_one_torch_thread_each_without_gradients(n_jobs):
-    meet = threading.Barrier(n_jobs)
-
-    def work(item):
-        meet.wait(30)
-        return item, torch.get_num_threads(), torch.is_grad_enabled()
-
-    with torch_threads(1), side_by_side(n_jobs) as each:
-        assert each(work, range(2)) == [(0, 1, False), (1, 1, False)]
+def test_other_threads_within_a_fit():
+    with torch_threads(1):
+        with contextlib.suppress(RuntimeError), within(2):
+            assert torch.get_num_threads() == 2
+            raise RuntimeError
+        assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
-    assert torch.is_grad_enabled()

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .columns import flatten, of_nodes, operands
 from .curvature import Curvature
 from .losses import Loss
 from .population import Population
-from .rows import Block, RowSource, flatten, of_nodes, operands
+from .rows import Block, RowSource
 from .topology import CONSTANT, Index
 
 __all__ = ["constant_step"]
@@ -83,8 +84,10 @@ def constant_step(
     diagonal = squares.diagonal(dim1=1, dim2=2)
     # Constants that change nothing get a unit diagonal and, their gradient being zero, no step.
     extra = torch.where(diagonal > 0, damping * diagonal, 1.0)
-    step = torch.linalg.solve(matrix + torch.diag_embed(extra), gradient)
-    step = torch.where(torch.isfinite(step).all(dim=1, keepdim=True), step, 0.0)
+    factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(extra))
+    step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    usable = torch.isfinite(step).all(dim=1) & (failed == 0)
+    step = torch.where(usable[:, None], step, 0.0)
     at = torch.as_tensor(order, device=step.device)
     return torch.zeros_like(population.constants).scatter(
         1, at, step.to(population.constants.dtype)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .threads import within
+
 __all__ = ["Curvature", "factorise"]
 
 # Columns of which less than this share is new to the present ones are too close to dependent for a
@@ -203,7 +205,9 @@ def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvatu
     identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
     half = torch.linalg.solve_triangular(factor, identity.expand_as(scaled), upper=False)
     if singular.any():
-        values, vectors = torch.linalg.eigh(scaled[singular])
+        # Several threads would compute other last bits.
+        with within(1):
+            values, vectors = torch.linalg.eigh(scaled[singular])
         keep = values > 1e-10 * values[..., -1:]
         inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
         half[singular] = inverse_root[..., None] * vectors.mT

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .columns import node_columns
 from .constants import constant_step
 from .course import Course, Evolution, Generation, Growth, Stopping, Watch, stop_reason
 from .curvature import Curvature
@@ -21,10 +22,9 @@ from .population import EMPTY, Population
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
 from .ridge import choose_alpha
-from .rows import node_columns
 from .screening import pick, screen
 from .statistics import weighted_deviation
-from .threads import side_by_side
+from .threads import within
 from .topology import CONSTANT
 
 __all__ = ["evolve", "evolve_networks", "prune", "train"]
@@ -58,7 +58,7 @@ def evolve_networks(
     watch : callable, default=None
         Called with the `Growth` after each generation; it may stop the evolution.
     n_jobs : int, default=1
-        Groups that are grown at a time.
+        Threads that share the members of a group.
 
     Returns
     -------
@@ -79,9 +79,11 @@ def evolve_networks(
         return records
 
     reason = stop_reason(stopping, courses, before)
-    with side_by_side(min(n_jobs, len(growers))) as each:
+    # What a single member computes would be divided.
+    n_threads = n_jobs if all(len(grower.population) > 1 for grower in growers) else 1
+    with within(n_threads), torch.no_grad():
         while not reason:
-            growth.add(each(advance, growers))
+            growth.add([advance(grower) for grower in growers])
             told = "" if watch is None else watch(growth)
             reason = told or stop_reason(stopping, courses, before)
     return growth.evolutions(reason)
@@ -285,6 +287,6 @@ def _select(grower: Grower) -> Nodes:
     threshold = settings.grow_above * grower.noise
     picked, gains = pick(screened, grower.curvature, 2 * settings.n_new, threshold)
     # More than a few at a time only if there can be no doubt about them.
-    sure = (gains > _SURE * threshold[:, None]).numpy(force=True)
+    sure = gains > _SURE * threshold.numpy(force=True)[:, None]
     place = np.arange(picked.shape[1])
     return screened.nodes.take(np.where((place < settings.n_new) | sure, picked, -1))

@@ -8,7 +8,7 @@ from torch import Tensor
 from .layer import EvolvingLayer
 from .losses import Loss
 from .network import Network
-from .rows import MemoryRows
+from .rows import HeldRows
 
 __all__ = ["GradientTrainer", "resize_state"]
 
@@ -38,13 +38,13 @@ class GradientTrainer:
         self._follow(network, kept)
 
     def epoch(
-        self, rows: MemoryRows, loss: Loss, alpha: float, generator: torch.Generator
+        self, rows: HeldRows, loss: Loss, alpha: float, generator: torch.Generator
     ) -> Network:
         """Train on all rows once, in random order, and return the network.
 
         Parameters
         ----------
-        rows : MemoryRows
+        rows : HeldRows
             Of one member.
         loss : Loss
         alpha : float

@@ -32,7 +32,7 @@ from .monotone import STILL, Constraints
 from .network import Nodes
 from .population import Population, choose
 from .proposals import N_QUANTILES, quantile_table
-from .rows import MemoryRows
+from .rows import HeldRows, MemoryRows
 from .settings import Settings
 from .summary import Summary, SummaryState
 from .topology import Index
@@ -91,11 +91,11 @@ class Grower:
     ----------
     population : Population
         To start from; with the ``adam`` solver, of one member.
-    rows : MemoryRows
+    rows : HeldRows
         Training rows.
-    sketch : MemoryRows
+    sketch : HeldRows
         Some of them, on which candidates are screened; may be ``rows`` itself.
-    validation : MemoryRows or None
+    validation : HeldRows or None
         Rows that are held out.
     loss : Loss
     settings : Settings
@@ -122,9 +122,9 @@ class Grower:
     def __init__(
         self,
         population: Population,
-        rows: MemoryRows,
-        sketch: MemoryRows,
-        validation: MemoryRows | None,
+        rows: HeldRows,
+        sketch: HeldRows,
+        validation: HeldRows | None,
         loss: Loss,
         settings: Settings,
         generators: Sequence[torch.Generator],
@@ -154,17 +154,17 @@ class Grower:
     # -- rows ----------------------------------------------------------------------------------
 
     @property
-    def rows(self) -> MemoryRows:
+    def rows(self) -> HeldRows:
         """Training rows; they hold the columns of the nodes where the exact solver needs them."""
         return self._rows if self.trainer is not None else self._held(self._rows)
 
     @property
-    def sketch(self) -> MemoryRows:
+    def sketch(self) -> HeldRows:
         """Rows that candidates are screened on, with the columns of the population."""
         return self._held(self._sketch)
 
     @property
-    def searched(self) -> MemoryRows:
+    def searched(self) -> HeldRows:
         """Rows that pruning and evolving look at, with the columns of the population.
 
         All training rows with the exact solver, the sketch with the other one, which never sees
@@ -173,18 +173,18 @@ class Grower:
         return self.rows if self.trainer is None else self.sketch
 
     @property
-    def validation(self) -> MemoryRows | None:
+    def validation(self) -> HeldRows | None:
         """Rows that are held out, with the columns of the population."""
         return None if self._validation is None else self._held(self._validation)
 
-    def _held(self, rows: MemoryRows) -> MemoryRows:
+    def _held(self, rows: HeldRows) -> HeldRows:
         """Return rows once they hold the columns of the population."""
-        rows.assign(self.population)
+        rows.store.assign(self.population)
         return rows
 
     # -- statistics ----------------------------------------------------------------------------
 
-    def _summary(self, rows: MemoryRows) -> Summary:
+    def _summary(self, rows: HeldRows) -> Summary:
         """Return the summary of the training rows or the sketch, once they hold the columns."""
         return self._summaries[self._held(rows)]
 
@@ -200,7 +200,7 @@ class Grower:
             self._curvature = self._model(self.searched, self.population)
         return self._curvature
 
-    def _model(self, rows: MemoryRows, population: Population) -> Curvature:
+    def _model(self, rows: HeldRows, population: Population) -> Curvature:
         """Return the quadratic model on some rows; weights that are kept at zero do not pull."""
         model = self._summary(rows).model(population, self.alpha_on(rows))
         directions = self.directions
@@ -234,7 +234,7 @@ class Grower:
         """A factorisation for the present columns and penalty on the searched rows, if known."""
         return self._summary(self.searched).factor
 
-    def on_sketch(self) -> tuple[MemoryRows, Population, Curvature]:
+    def on_sketch(self) -> tuple[HeldRows, Population, Curvature]:
         """Return the sketch, the population in its precision, and the quadratic model there."""
         sketch = self.sketch
         rough = self.population.to(dtype=sketch.columns.dtype)
@@ -292,7 +292,7 @@ class Grower:
             return self.moments.squared_residual(coefficients(self.population))
         return self._mean_square() * self.searched.total_weight
 
-    def alpha_on(self, rows: MemoryRows) -> Tensor:
+    def alpha_on(self, rows: HeldRows) -> Tensor:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
         return self.alpha * rows.total_weight / self.rows.total_weight
 
@@ -358,7 +358,7 @@ class Grower:
         moments = choose(members, moments, self.moments)
         curvature = choose(members, curvature, self.curvature)
         self.population = choose(members, population, self.population)
-        self._rows.assign(self.population, members.numpy(force=True))
+        self._rows.store.assign(self.population, members.numpy(force=True))
         self._forget()
         self._summary(self.searched).replace(moments, curvature)
         self._curvature = curvature
@@ -369,16 +369,17 @@ class Grower:
             summary.forget()
 
     def _holding(self) -> list[MemoryRows]:
-        """Return the sources that hold the columns of the population at present."""
-        sources = dict.fromkeys([self._rows, self._sketch, self._validation])
-        return [rows for rows in sources if rows is not None and rows.holds(self.population)]
+        """Return the stores that hold the columns of the population at present."""
+        sources = [self._rows, self._sketch, self._validation]
+        stores = dict.fromkeys(rows.store for rows in sources if rows is not None)
+        return [store for store in stores if store.holds(self.population)]
 
     def grow(self, nodes: Nodes) -> None:
         """Add nodes to the population."""
         holding = self._holding()
         self.population = self.population.grow(nodes)
-        for rows in holding:
-            rows.grow(self.population, nodes)
+        for store in holding:
+            store.grow(self.population, nodes)
         self._curvature = None
         for rows, summary in self._summaries.items():
             if summary.known:
@@ -399,8 +400,8 @@ class Grower:
             kept = torch.as_tensor(np.flatnonzero(~gone[0, wiring.present[0]]))
         self.population = self.population.without(gone)
         emptied = torch.as_tensor(gone, device=self.alpha.device)
-        for rows in holding:
-            rows.without(self.population, gone)
+        for store in holding:
+            store.without(self.population, gone)
         columns = torch.cat([emptied.new_zeros(len(gone), wiring.n_inputs), emptied], dim=1)
         self._curvature = None
         for summary in self._summaries.values():
@@ -417,8 +418,8 @@ class Grower:
         holding, quantiles = self._holding(), self.quantiles
         self.population, slots = self.population.compact()
         kept = torch.as_tensor(slots, device=self.alpha.device)
-        for rows in holding:
-            rows.compact(self.population, kept)
+        for store in holding:
+            store.compact(self.population, kept)
         n_inputs = self.population.wiring.n_inputs
         inputs = torch.arange(n_inputs, device=kept.device).expand(len(kept), -1)
         columns = torch.cat([inputs, torch.where(kept < 0, -1, n_inputs + kept)], dim=1)

@@ -27,7 +27,7 @@ from .monotone import weight_signs
 from .network import Network
 from .operators import Operator
 from .population import Population
-from .rows import StreamedRows
+from .rows import HeldRows, StreamedRows
 from .selection import MOST_INPUTS, most_telling
 from .settings import Settings
 from .table import WHOLE, Table, gather
@@ -37,10 +37,9 @@ __all__ = ["fit_members", "group_size"]
 
 # Candidates are screened on at most so many rows: a multiple of `WHOLE`.
 _SKETCH = 1024
-# So many members make a group: a call of torch serves all of them.
-_GROUP = 8
-# On more rows than that a group of fewer takes no longer, and groups can be grown side by side.
-_FEW_ROWS, _GROUP_MANY_ROWS = 4096, 4
+# So many members make a group: a call of torch serves all of them. Where there are many rows, fewer
+# take no longer, and less memory.
+_GROUP, _GROUP_ROWS = 8, 80_000
 # The input columns that a member sees are those that tell most on at most so many rows.
 _SELECTION_ROWS = 4000
 
@@ -55,13 +54,13 @@ def group_size(n_members: int, n_rows: int, settings: Settings, device: torch.de
     ----------
     n_members : int
     n_rows : int
-        Of the table.
+        That each of them trains on, at most.
     settings : Settings
     device : torch.device
     """
     if settings.solver != "exact":
         return 1
-    most = _GROUP_MANY_ROWS if n_rows > _FEW_ROWS and device.type == "cpu" else _GROUP
+    most = _GROUP if device.type != "cpu" else max(1, min(_GROUP, _GROUP_ROWS // n_rows))
     return math.ceil(n_members / math.ceil(n_members / most))
 
 
@@ -96,7 +95,7 @@ def fit_members(
         Those to go on from. Those that were grown in a group go on in one, with its state; where
         there is none, only the nodes of the networks are taken over.
     n_jobs : int, default=1
-        Groups that are grown at a time.
+        Threads that share the members of a group.
     given : Table, default=None
         Of the validation rows, if they are not rows of ``table``.
 
@@ -106,7 +105,8 @@ def fit_members(
     """
     exact, n_inputs = settings.solver == "exact", len(table.inputs)
     starts: Sequence[Evolution | None] = earlier or [None] * len(tasks)
-    size = group_size(len(tasks), len(table.weight), settings, table.inputs.device)
+    n_rows = min(len(table.weight), MOST_ROWS)
+    size = group_size(len(tasks), n_rows, settings, table.inputs.device)
     # Where members train on the same rows, averaging gains little.
     folds = tasks[0].validation is not None and given is None
     share = stopping.training_share if folds else 0.0
@@ -185,25 +185,9 @@ def _grower(
     """Return the grower of a group; its validation rows are of the given table."""
     views, dtype = group.views(table), table.inputs.dtype
     generators = [torch.Generator().manual_seed(task.seed) for task in group.tasks]
-    train = [task.train for task in group.tasks]
-    exact, held_out = settings.solver == "exact", group.tasks[0].validation is not None
-    whole = WHOLE if exact else 1
-    rows = sketch = gather(views, train, dtype, block_size, whole)
-    # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
-    # depend on the order of rows, nor on rounding, as long as possible; and the other solver
-    # searches nowhere else.
-    if max(len(table.weight) if some is None else len(some) for some in train) > _SKETCH:
-        picked = [
-            _some(taken, len(table.weight), generator)
-            for taken, generator in zip(train, generators, strict=True)
-        ]
-        sketch = gather(views, picked, torch.float32 if exact else dtype, block_size, whole)
-    elif held_out and exact and dtype != torch.float32:
-        sketch = gather(views, train, torch.float32, block_size, whole)
-    validation = None
-    if held_out:
-        held = [task.validation for task in group.tasks]
-        validation = gather(group.views(given), held, dtype, block_size, whole)
+    rows, sketch, validation = _sources(
+        group, table, given, settings.solver == "exact", block_size, generators
+    )
     state = None if group.starts[0] is None else group.starts[0].state
     linear = Network.linear(
         operators,
@@ -219,6 +203,41 @@ def _grower(
     if state is not None:
         grower.resume(state)
     return grower
+
+
+def _sources(
+    group: _Group,
+    table: Table,
+    given: Table,
+    exact: bool,
+    block_size: int,
+    generators: Sequence[torch.Generator],
+) -> tuple[HeldRows, HeldRows, HeldRows | None]:
+    """Return the training rows of a group, the sketch, and the validation rows, if there are any.
+
+    As far as columns of nodes are computed, those of all rows are, in one store.
+    """
+    views, dtype, whole = group.views(table), table.inputs.dtype, WHOLE if exact else 1
+    train = [
+        _in_random_order(task.train, len(table.weight), generator)
+        for task, generator in zip(group.tasks, generators, strict=True)
+    ]
+    held = [task.validation for task in group.tasks if task.validation is not None]
+    many = max(map(len, train)) > _SKETCH
+    # The other solver computes no columns of the rows that it trains on, but for the sketch.
+    apart = gather([(views, train)], dtype, block_size, whole)[0] if many and not exact else None
+    parts = [(views, train if apart is None else [some[:_SKETCH] for some in train])]
+    if held:
+        parts.append((group.views(given), held))
+    store, (searched, *judged) = gather(parts, dtype, block_size, whole)
+    # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
+    # depend on the order of rows, nor on rounding, as long as possible; and the other solver
+    # searches nowhere else.
+    rough = torch.float32 if exact and (many or held) else dtype
+    sketch = store.part(slice(min(searched.stop, _SKETCH)), rough)
+    same = sketch.n_rows == searched.stop and rough == dtype
+    rows = apart or (sketch if same else store.part(searched))
+    return rows, sketch, store.part(judged[0]) if judged else None
 
 
 def _monotonic(views: Sequence[Table]) -> Index | None:
@@ -285,8 +304,13 @@ def _inputs_to_see(
     return [np.unique(np.concatenate([telling[0], *read]))] * len(tasks)
 
 
-def _some(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tensor:
-    """Return at most a sketch's number of some rows, or of all."""
-    n_rows = n_rows if rows is None else len(rows)
-    picked = torch.randperm(n_rows, generator=generator)[:_SKETCH]
-    return picked if rows is None else rows[picked]
+def _in_random_order(rows: Tensor | None, n_rows: int, generator: torch.Generator) -> Tensor:
+    """Return rows, of which the first are to be the sketch; None stands for all.
+
+    Those that a fold leaves are in random order already.
+    """
+    if rows is not None:
+        return rows
+    if n_rows <= _SKETCH:
+        return torch.arange(n_rows)
+    return torch.randperm(n_rows, generator=generator)

@@ -18,7 +18,7 @@ __all__ = ["Moments", "extend_moments", "measure_moments", "variances", "weighte
 _CONSTANT = 1e-12
 
 # Rows whose products are summed in the precision of the columns.
-_PART = 1024
+_PART = 4096
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from .curvature import Curvature
 from .heads import coefficients
 from .population import Population
+from .threads import within
 
 __all__ = ["ALPHAS", "choose_alpha"]
 
@@ -61,7 +62,9 @@ def choose_alpha(
     slope = (model.gradient + model.ridge[..., None] * beta)[:, 1:] * unit[..., None]
     beta = beta[:, 1:] * deviation[..., None]
     slope = slope + centred @ beta
-    values, vectors = torch.linalg.eigh(centred)
+    # Several threads would compute other last bits.
+    with within(1):
+        values, vectors = torch.linalg.eigh(centred)
     values = values.clamp(min=0.0)[:, None]
     squares = (vectors.mT @ slope).square().sum(dim=2)[:, None]
     empty = 2.0 * summed_loss + (2.0 * beta * slope - beta * (centred @ beta)).sum(dim=(1, 2))

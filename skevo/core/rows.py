@@ -10,7 +10,8 @@ zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,11 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .columns import compute_columns, empty_columns, node_columns
 from .network import Nodes
-from .population import EMPTY, Plan, Population, Wiring
-from .topology import kinds
+from .population import EMPTY, Population, Wiring
 
-__all__ = ["Block", "Inputs", "MemoryRows", "RowSource", "StreamedRows", "Sums", "node_columns"]
+__all__ = [
+    "Block", "HeldRows", "Inputs", "MemoryRows", "RowSource", "RowsPart", "StreamedRows", "Sums",
+]  # fmt: skip
 
 
 class Inputs(Protocol):
@@ -71,7 +74,45 @@ class RowSource(Protocol):
         ...
 
 
-class MemoryRows:
+class HeldRows(ABC):
+    """Rows whose columns are in memory."""
+
+    target: Tensor
+    weight: Tensor
+    total_weight: Tensor
+    block_size: int
+
+    @property
+    @abstractmethod
+    def columns(self) -> Tensor:
+        """Cached columns, of shape (n_members, n_columns, n_samples)."""
+
+    @property
+    @abstractmethod
+    def store(self) -> MemoryRows:
+        """What keeps the columns."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of each member."""
+        return self.weight.shape[1]
+
+    def reduce(self, function: Callable[[Block], Sums]) -> Sums:
+        """Return the sum over blocks of each tensor that ``function(block)`` returns."""
+        total: Sums | None = None
+        columns = self.columns
+        for rows in self._blocks():
+            block = Block(columns[..., rows], self.target[..., rows], self.weight[:, rows])
+            total = _add(total, function(block))
+        assert total is not None
+        return total
+
+    def _blocks(self) -> list[slice]:
+        size = self.block_size
+        return [slice(start, start + size) for start in range(0, max(self.n_rows, 1), size)]
+
+
+class MemoryRows(HeldRows):
     """Rows in memory, with the node columns cached.
 
     Parameters
@@ -90,25 +131,33 @@ class MemoryRows:
         self.weight = weight
         self.block_size = block_size
         self.total_weight = weight.sum(dim=1, dtype=torch.float64)
-        self.n_members, self.n_inputs, self.n_rows = inputs.shape
-        self._used = self.n_inputs
+        self.n_members, self.n_inputs = inputs.shape[:2]
+        self._cache = _Cache(inputs)
+        self._parts: list[RowsPart] = []
         self._held: tuple[Wiring, Tensor] | None = None
-        self._cache = inputs.new_empty(self.n_members, self.n_inputs + 16, self.n_rows)
-        self._cache[:, : self.n_inputs] = inputs
 
     @property
     def columns(self) -> Tensor:
         """Cached columns, of shape (n_members, n_columns, n_samples)."""
-        return self._cache[:, : self._used]
+        return self._cache.columns
 
-    def reduce(self, function: Callable[[Block], Sums]) -> Sums:
-        """Return the sum over blocks of each tensor that ``function(block)`` returns."""
-        total: Sums | None = None
-        for rows in self._blocks():
-            block = Block(self.columns[..., rows], self.target[..., rows], self.weight[:, rows])
-            total = _add(total, function(block))
-        assert total is not None
-        return total
+    @property
+    def store(self) -> MemoryRows:
+        """What keeps the columns: itself."""
+        return self
+
+    def part(self, rows: slice, dtype: torch.dtype | None = None) -> RowsPart:
+        """Return some of the rows, whose columns follow those of all.
+
+        Parameters
+        ----------
+        rows : slice
+        dtype : torch.dtype, default=None
+            Of a copy of them in another precision.
+        """
+        part = RowsPart(self, rows, dtype)
+        self._parts.append(part)
+        return part
 
     def holds(self, population: Population) -> bool:
         """Return whether the columns are those of a population."""
@@ -128,53 +177,131 @@ class MemoryRows:
         if self.holds(population):
             return
         self._hold(population)
-        population = population.to(dtype=self._cache.dtype)
-        self._reserve(population.n_columns)
-        self._used = population.n_columns
+        population = population.to(dtype=self.columns.dtype)
+        self._cache.resize(population.n_columns)
         for rows in self._blocks():
             compute_columns(population, self.columns[..., rows], members)
+        self._copy()
 
     def grow(self, population: Population, nodes: Nodes) -> None:
         """Add the columns of nodes that have joined the population."""
         self._hold(population)
-        used, n_new = self._used, nodes.operator.shape[1]
-        self._reserve(used + n_new)
+        before = self.columns
+        n_old, n_new = before.shape[1], nodes.operator.shape[1]
         empty = torch.as_tensor(nodes.operator == EMPTY, device=nodes.scale.device)[..., None]
-        factor = nodes.scale.to(self._cache.dtype).reciprocal()[..., None]
+        factor = nodes.scale.to(before.dtype).reciprocal()[..., None]
+        self._cache.resize(n_old + n_new)
+        columns = self.columns
         for rows in self._blocks():
-            values = node_columns(population, nodes, self.columns[..., rows])
-            self._cache[:, used : used + n_new, rows] = (values * factor).masked_fill_(empty, 0.0)
-        self._used = used + n_new
+            values = node_columns(population, nodes, columns[:, :n_old, rows])
+            columns[:, n_old:, rows] = (values * factor).masked_fill_(empty, 0.0)
+        self._copy(n_old)
 
     def without(self, population: Population, gone: NDArray[np.bool_]) -> None:
         """Empty the columns of nodes that the population lost: ``gone`` of its slots."""
         self._hold(population)
-        _empty(self.columns[:, self.n_inputs :], gone)
+        self._cache.empty(self.n_inputs, gone)
+        for part in self._parts:
+            part.empty(self.n_inputs, gone)
 
     def compact(self, population: Population, kept: Tensor) -> None:
         """Keep the columns of those slots only that the population kept, of each member."""
         self._hold(population)
-        of_nodes = self._cache[:, self.n_inputs : self._used]
+        of_nodes = self.columns[:, self.n_inputs :]
         member = torch.arange(self.n_members, device=kept.device)[:, None]
         moved = of_nodes[member, kept.clamp(min=0)].masked_fill_((kept < 0)[..., None], 0.0)
-        self._used = self.n_inputs + kept.shape[1]
-        self._cache[:, self.n_inputs : self._used] = moved
+        self._cache.resize(self.n_inputs + kept.shape[1])
+        self.columns[:, self.n_inputs :] = moved
+        self._copy()
 
     def _hold(self, population: Population) -> None:
         self._held = population.wiring, population.constants
 
-    def _blocks(self) -> list[slice]:
-        size = self.block_size
-        return [slice(start, start + size) for start in range(0, max(self.n_rows, 1), size)]
+    def _copy(self, first: int | None = None) -> None:
+        """Bring parts in another precision up to date, from a column on."""
+        for part in self._parts:
+            part.copy(self.n_inputs if first is None else first)
 
-    def _reserve(self, n_columns: int) -> None:
-        """Enlarge the cache so that it holds so many columns."""
-        room = self._cache.shape[1]
+
+class RowsPart(HeldRows):
+    """Some of the rows in memory.
+
+    Parameters
+    ----------
+    store : MemoryRows
+    rows : slice
+    dtype : torch.dtype, default=None
+        That of the rows if None; else the part has a copy of the columns.
+    """
+
+    def __init__(self, store: MemoryRows, rows: slice, dtype: torch.dtype | None = None) -> None:
+        self._store, self._rows = store, rows
+        own = store.columns[..., rows]
+        dtype = dtype or own.dtype
+        self.target = store.target[..., rows].to(dtype)
+        self.weight = store.weight[:, rows].to(dtype)
+        self.total_weight = self.weight.sum(dim=1, dtype=torch.float64)
+        self.block_size = store.block_size
+        self._copied = None if dtype == own.dtype else _Cache(own.to(dtype))
+
+    @property
+    def columns(self) -> Tensor:
+        """Cached columns, of shape (n_members, n_columns, n_samples)."""
+        if self._copied is None:
+            return self._store.columns[..., self._rows]
+        return self._copied.columns
+
+    @property
+    def store(self) -> MemoryRows:
+        """What keeps the columns."""
+        return self._store
+
+    def copy(self, first: int) -> None:
+        """Bring the copy, if there is one, up to date, from a column on."""
+        if self._copied is not None:
+            columns = self._store.columns
+            self._copied.resize(columns.shape[1])
+            self._copied.columns[:, first:] = columns[:, first:, self._rows]
+
+    def empty(self, n_inputs: int, gone: NDArray[np.bool_]) -> None:
+        """Empty the columns of nodes in the copy, if there is one."""
+        if self._copied is not None:
+            self._copied.empty(n_inputs, gone)
+
+
+class _Cache:
+    """Columns, with room for more.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+        Those to start with, which are copied.
+    """
+
+    def __init__(self, columns: Tensor) -> None:
+        n_members, n_columns, n_rows = columns.shape
+        self._values = columns.new_empty(n_members, n_columns + 16, n_rows)
+        self._values[:, :n_columns] = columns
+        self._used = n_columns
+
+    @property
+    def columns(self) -> Tensor:
+        """The columns, as a view."""
+        return self._values[:, : self._used]
+
+    def resize(self, n_columns: int) -> None:
+        """Have so many columns; new ones have no values yet."""
+        room = self._values.shape[1]
         if n_columns > room:
-            n_columns = max(n_columns, 5 * room // 4)
-            larger = self._cache.new_empty(self.n_members, n_columns, self.n_rows)
+            n_members, _, n_rows = self._values.shape
+            larger = self._values.new_empty(n_members, max(n_columns, 5 * room // 4), n_rows)
             larger[:, : self._used] = self.columns
-            self._cache = larger
+            self._values = larger
+        self._used = n_columns
+
+    def empty(self, first: int, gone: NDArray[np.bool_]) -> None:
+        """Set some columns of each member to zero, counted from one on."""
+        empty_columns(self.columns[:, first:], gone)
 
 
 class StreamedRows:
@@ -228,142 +355,3 @@ def _add(total: Sums | None, part: Sums) -> Sums:
     if total is None:
         return part
     return tuple(a + b for a, b in zip(total, part, strict=True))
-
-
-def flatten(columns: Tensor) -> tuple[Tensor, int]:
-    """Return the columns of all members as one table, and how far its members are apart in it.
-
-    Parameters
-    ----------
-    columns : Tensor of shape (n_members, n_columns, n_samples)
-        Whose members lie at whole columns' distance.
-
-    Returns
-    -------
-    table : Tensor of shape (n, n_samples)
-        A view: column ``c`` of member ``m`` is row ``m * step + c``.
-    step : int
-    """
-    n_members, n_columns, n_rows = columns.shape
-    far, near, unit = columns.stride()
-    step = far // near
-    shape = ((n_members - 1) * step + n_columns, n_rows)
-    return columns.as_strided(shape, (near, unit), columns.storage_offset()), step
-
-
-def _empty(columns: Tensor, gone: NDArray[np.bool_]) -> None:
-    """Set some columns of each member to zero."""
-    if gone.any():
-        table, step = flatten(columns)
-        member, column = np.nonzero(gone)
-        at = torch.as_tensor(member * step + column, device=columns.device)
-        table.index_fill_(0, at, 0.0)
-
-
-def compute_columns(
-    population: Population, columns: Tensor, members: NDArray[np.bool_] | None = None
-) -> None:
-    """Compute the columns of all nodes, in place.
-
-    Parameters
-    ----------
-    population : Population
-    columns : Tensor of shape (n_members, n_columns, n_samples)
-        Holding the inputs; zero, when done, in empty slots.
-    members : ndarray of shape (n_members,), bool, default=None
-        Those whose nodes are computed; all, if None.
-    """
-    wiring = population.wiring
-    plan = wiring.plan if members is None else wiring.plan.take(members[wiring.plan.member])
-    table, step = flatten(columns)
-    _empty(columns[:, wiring.n_inputs :], ~wiring.present)
-    own = torch.as_tensor(plan.member * step + wiring.n_inputs + plan.slot, device=table.device)
-    factors = of_nodes(population.scale.reciprocal(), plan)[:, None]
-    runs = zip(
-        plan.operators,
-        operands(population.constants, plan, table, step),
-        factors.split(plan.sizes),
-        own.split(plan.sizes),
-        strict=True,
-    )
-    for code, sides, factor, at in runs:
-        table.index_copy_(0, at, population.operators[code](*sides) * factor)
-
-
-def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tensor:
-    """Compute the columns of nodes whose operands are columns of the population, not yet scaled.
-
-    Parameters
-    ----------
-    population : Population
-        Gives the operators.
-    nodes : Nodes of shape (n_members, n_new)
-        That read the population's columns, not each other; some may be ``EMPTY``.
-    columns : Tensor of shape (n_members, n_columns, n_samples)
-
-    Returns
-    -------
-    Tensor of shape (n_members, n_new, n_samples)
-        Not divided by ``nodes.scale``; of no meaning where a node is empty.
-    """
-    n_members, n_new = nodes.operator.shape
-    n_rows = columns.shape[2]
-    table, step = flatten(columns)
-    present = nodes.operator != EMPTY
-    kind = np.where(present, kinds(nodes.operator, nodes.left, nodes.right), 0)
-    # In a pool all members have the same kind at the same place, in order: what a call returns
-    # stands where it belongs. Empty places are computed with the others.
-    common = np.maximum.accumulate(kind.max(axis=0, initial=0))
-    aligned = bool(((kind == common) | ~present).all())
-    member, slot = np.nonzero(np.ones_like(present) if aligned else present)
-    kind = np.broadcast_to(common, kind.shape) if aligned else kind
-    parts = (nodes.left, nodes.right, kind, np.zeros_like(kind))
-    plan = Plan.of(member, slot, *(part[member, slot] for part in parts))
-    values = [
-        population.operators[code](*sides)
-        for code, sides in zip(
-            plan.operators, operands(nodes.constant, plan, table, step), strict=True
-        )
-    ]
-    if not values:
-        return columns.new_zeros(n_members, n_new, n_rows)
-    if aligned:
-        return torch.cat([part.view(n_members, -1, n_rows) for part in values], dim=1)
-    result = columns.new_zeros(n_members * n_new, n_rows)
-    own = torch.as_tensor(plan.member * n_new + plan.slot, device=table.device)
-    for part, at in zip(values, own.split(plan.sizes), strict=True):
-        result.index_copy_(0, at, part)
-    return result.view(n_members, n_new, n_rows)
-
-
-def of_nodes(values: Tensor, plan: Plan) -> Tensor:
-    """Return values of places, of shape (n_members, n), in the order of a plan."""
-    at = plan.member * values.shape[1] + plan.slot
-    return values.flatten()[torch.as_tensor(at, device=values.device)]
-
-
-def operands(
-    constants: Tensor, plan: Plan, table: Tensor, step: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the operands of each run, of shape (n, n_samples), as they are by then.
-
-    Parameters
-    ----------
-    constants : Tensor of shape (n_members, n)
-    plan : Plan
-    table : Tensor of shape (n_columns, n_samples)
-    step : int
-        See `flatten`.
-    """
-    constant = of_nodes(constants, plan)[:, None].to(table.dtype).expand(-1, table.shape[1])
-    left, right = (
-        torch.as_tensor(plan.member * step + side.clip(min=0), device=table.device)
-        for side in (plan.left, plan.right)
-    )
-    parts = (part.split(plan.sizes) for part in (constant, left, right))
-    runs = zip(plan.constant, *parts, strict=True)
-    for (is_left, is_right), own, a, b in runs:
-        yield (
-            own if is_left else table.index_select(0, a),
-            own if is_right else table.index_select(0, b),
-        )

@@ -20,14 +20,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from .columns import node_columns
 from .curvature import Curvature
 from .losses import Loss
 from .network import Nodes
 from .population import EMPTY, Population
-from .rows import Block, RowSource, node_columns
+from .rows import Block, RowSource
 from .topology import Index
 
 __all__ = ["Screened", "pick", "screen"]
@@ -176,9 +179,10 @@ def screen(
     return Screened(replace(nodes, scale=scale), gain, cross, inner, slope, alpha)
 
 
+@np.errstate(over="ignore")
 def pick(
     screened: Screened, curvature: Curvature, n_picks: int, threshold: Tensor
-) -> tuple[Index, Tensor]:
+) -> tuple[Index, NDArray[np.float64]]:
     """Pick candidates greedily, each scored orthogonally to those picked before.
 
     Parameters
@@ -196,40 +200,44 @@ def pick(
     -------
     picked : ndarray of shape (n_members, n)
         Places of the candidates; negative behind those of a member that has fewer.
-    gains : Tensor of shape (n_members, n)
+    gains : ndarray of shape (n_members, n)
     """
     projected = screened.cross @ curvature.half.mT
-    matrix = screened.inner - projected @ projected.mT
-    ridge = screened.ridge[:, None]
-    original = screened.inner.diagonal(dim1=1, dim2=2) + ridge
-    remaining = matrix.diagonal(dim1=1, dim2=2) + ridge
-    finite = torch.isfinite(screened.gain)
-    slope, gain = screened.slope, screened.gain
-    member = torch.arange(len(gain), device=gain.device)
-    rows = matrix.new_empty(*gain.shape, 0)
-    picked = gain.new_empty(len(gain), 0, dtype=torch.int64)
-    gains = gain.new_empty(len(gain), 0)
-    going = torch.ones_like(member, dtype=torch.bool)
+    # A few small arrays, and many steps: NumPy's calls take less time than torch's.
+    matrix, inner, slope, gain, ridge, least = (
+        part.numpy(force=True)
+        for part in (
+            screened.inner - projected @ projected.mT, screened.inner, screened.slope,
+            screened.gain, screened.ridge, threshold,
+        )
+    )  # fmt: skip
+    diagonals = (part.diagonal(axis1=1, axis2=2) for part in (inner, matrix))
+    original, remaining = (part + ridge[:, None] for part in diagonals)
+    finite, member = np.isfinite(gain), np.arange(len(gain))
+    rows = np.empty((*gain.shape, 0))
+    picked = np.empty((len(gain), 0), dtype=np.int64)
+    gains = np.empty((len(gain), 0))
+    going = np.ones(len(gain), dtype=bool)
     for _ in range(min(n_picks, gain.shape[1])):
         # The first of those that are equal but for rounding.
-        best = torch.as_tensor(gain.float().numpy(force=True).argmax(axis=1), device=gain.device)
+        best = gain.astype(np.float32).argmax(axis=1)
         highest = gain[member, best]
-        going = going & (highest > threshold)
+        going = going & (highest > least)
         if not going.any():
             break
-        picked = torch.cat([picked, torch.where(going, best, -1)[:, None]], dim=1)
-        gains = torch.cat([gains, highest[:, None]], dim=1)
+        picked = np.append(picked, np.where(going, best, -1)[:, None], axis=1)
+        gains = np.append(gains, highest[:, None], axis=1)
         # One step of a pivoted Cholesky factorisation of the projected products.
         row = matrix[member, best]
-        row[member, best] += screened.ridge
+        row[member, best] += ridge
         row = row - (rows @ rows[member, best][..., None])[..., 0]
-        pivot = torch.where(going, row[member, best], torch.inf)[:, None].sqrt()
+        pivot = np.sqrt(np.where(going, row[member, best], np.inf))[:, None]
         row = row / pivot
-        rows = torch.cat([rows, row[..., None]], dim=2)
+        rows = np.append(rows, row[..., None], axis=2)
         slope = slope - row[..., None] * (slope[member, best] / pivot)[:, None]
-        remaining = remaining - row.square()
-        new = remaining > _SMALLEST_NEW_SHARE * original
-        gain = 0.5 * slope.square().sum(dim=2) / torch.where(new, remaining, 1.0)
-        gain = torch.where(new & finite, gain, -torch.inf)
-        gain = gain.scatter(1, picked.clamp(min=0), -torch.inf)
-    return picked.numpy(force=True), gains
+        remaining = remaining - np.square(row)
+        new = finite & (remaining > _SMALLEST_NEW_SHARE * original)
+        gain = 0.5 * np.square(slope).sum(axis=2) / np.where(new, remaining, 1.0)
+        gain = np.where(new, gain, -np.inf)
+        gain[member[:, None], picked.clip(min=0)] = -np.inf
+    return picked, gains

@@ -11,7 +11,7 @@ from .heads import penalty_for, quadratic_model
 from .losses import Loss
 from .moments import Moments, extend_moments, measure_moments
 from .population import Population
-from .rows import MemoryRows
+from .rows import HeldRows
 
 __all__ = ["Summary", "SummaryState"]
 
@@ -34,7 +34,7 @@ class Summary:
 
     Parameters
     ----------
-    rows : MemoryRows
+    rows : HeldRows
     loss : Loss
 
     Attributes
@@ -45,7 +45,7 @@ class Summary:
     loss : Loss
     """
 
-    def __init__(self, rows: MemoryRows, loss: Loss) -> None:
+    def __init__(self, rows: HeldRows, loss: Loss) -> None:
         self.rows = rows
         self.factor: Curvature | None = None
         self.loss = loss

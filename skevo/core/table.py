@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,29 +74,42 @@ class _SomeInputs:
 
 
 def gather(
-    views: Sequence[Table],
-    members: Sequence[Tensor | None],
+    parts: Sequence[tuple[Sequence[Table], Sequence[Tensor]]],
     dtype: torch.dtype,
     block_size: int,
     whole: int,
-) -> MemoryRows:
-    """Return the rows of each member, from its view of the table; None stands for all rows.
+) -> tuple[MemoryRows, list[slice]]:
+    """Return rows of each member, one behind the other, and which of them are those of each part.
 
-    Members get one of their rows again, of weight zero, until all have the same multiple of
-    ``whole``.
+    Parameters
+    ----------
+    parts : sequence of (views, rows)
+        What each member sees of a table, and which rows of it. Members get one of their rows again,
+        of weight zero, until all have the same multiple of ``whole``.
+    dtype : torch.dtype
+    block_size : int
+    whole : int
     """
+    taken = [_take(views, rows, dtype, whole) for views, rows in parts]
+    inputs, target, weight = (torch.cat(part, dim=-1) for part in zip(*taken, strict=True))
+    ends = np.cumsum([own.shape[-1] for *_, own in taken]).tolist()
+    places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    return MemoryRows(inputs, target, weight, whole * math.ceil(block_size / whole)), places
+
+
+def _take(
+    views: Sequence[Table], chosen: Sequence[Tensor], dtype: torch.dtype, whole: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return inputs, targets and weights of some rows of each member."""
     table = views[0]
-    device, everything = table.inputs.device, torch.arange(len(table.weight))
-    chosen = [everything if rows is None else rows for rows in members]
-    n_rows = whole * math.ceil(max(len(rows) for rows in chosen) / whole)
-    filled = [torch.cat([rows, rows[:1].expand(n_rows - len(rows))]).to(device) for rows in chosen]
+    n_rows = whole * math.ceil(max(map(len, chosen)) / whole)
+    filled = [
+        torch.cat([rows, rows[:1].expand(n_rows - len(rows))]).to(table.inputs.device)
+        for rows in chosen
+    ]
     weight = torch.stack([table.weight[rows] for rows in filled])
     for own, rows in zip(weight, chosen, strict=True):
         own[len(rows) :] = 0.0
     inputs = [view.inputs[:, rows].to(dtype) for view, rows in zip(views, filled, strict=True)]
-    return MemoryRows(
-        torch.stack(inputs),
-        torch.stack([table.target[:, rows].to(dtype) for rows in filled]),
-        weight.to(dtype),
-        block_size=whole * math.ceil(block_size / whole),
-    )
+    target = [table.target[:, rows].to(dtype) for rows in filled]
+    return torch.stack(inputs), torch.stack(target), weight.to(dtype)

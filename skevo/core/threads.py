@@ -1,7 +1,7 @@
-"""Threads: how many torch uses, and groups that are worked on side by side.
+"""Threads: how many torch uses.
 
-Whatever is computed is computed in one thread, for the last bits of a sum depend on how it is
-divided; what runs beside each other are groups of members, whose results do not depend on it.
+The last bits of a sum depend on how it is divided among threads. Products of the members of a group
+are not divided: each member's is computed by one thread. Whatever else is, is computed by one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 
-__all__ = ["side_by_side", "torch_threads"]
-
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
+__all__ = ["torch_threads", "within"]
 
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork, and OpenMP would wait for its own forever.
@@ -50,22 +46,11 @@ def torch_threads(n_threads: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def side_by_side(n_jobs: int) -> Iterator[Map]:
-    """Give a map that works on several items at a time, without gradients.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Threads, in each of which torch uses one.
-
-    Yields
-    ------
-    callable
-        ``map(function, items)`` returns the list of results, in the order of the items.
-    """
-    quiet = torch.no_grad()
-    if n_jobs == 1:
-        yield lambda function, items: [quiet(function)(item) for item in items]
-        return
-    with ThreadPoolExecutor(n_jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield lambda function, items: list(pool.map(quiet(function), items))
+def within(n_threads: int) -> Iterator[None]:
+    """Have torch use so many threads for a part of what `torch_threads` is around."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,161 @@
+"""Columns: what the nodes of several members compute, one call of torch for all of a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .network import Nodes
+from .population import EMPTY, Plan, Population
+from .topology import kinds
+
+__all__ = ["compute_columns", "empty_columns", "flatten", "node_columns", "of_nodes", "operands"]
+
+
+def flatten(columns: Tensor) -> tuple[Tensor, int]:
+    """Return the columns of all members as one table, and how far its members are apart in it.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+        Whose members lie at whole columns' distance.
+
+    Returns
+    -------
+    table : Tensor of shape (n, n_samples)
+        A view: column ``c`` of member ``m`` is row ``m * step + c``.
+    step : int
+    """
+    n_members, n_columns, n_rows = columns.shape
+    far, near, unit = columns.stride()
+    step = far // near
+    shape = ((n_members - 1) * step + n_columns, n_rows)
+    return columns.as_strided(shape, (near, unit), columns.storage_offset()), step
+
+
+def empty_columns(columns: Tensor, gone: NDArray[np.bool_]) -> None:
+    """Set some columns of each member to zero.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (n_members, n, n_samples)
+    gone : ndarray of shape (n_members, n), bool
+    """
+    if gone.any():
+        table, step = flatten(columns)
+        member, column = np.nonzero(gone)
+        at = torch.as_tensor(member * step + column, device=columns.device)
+        table.index_fill_(0, at, 0.0)
+
+
+def compute_columns(
+    population: Population, columns: Tensor, members: NDArray[np.bool_] | None = None
+) -> None:
+    """Compute the columns of all nodes, in place.
+
+    Parameters
+    ----------
+    population : Population
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+        Holding the inputs; zero, when done, in empty slots.
+    members : ndarray of shape (n_members,), bool, default=None
+        Those whose nodes are computed; all, if None.
+    """
+    wiring = population.wiring
+    plan = wiring.plan if members is None else wiring.plan.take(members[wiring.plan.member])
+    table, step = flatten(columns)
+    empty_columns(columns[:, wiring.n_inputs :], ~wiring.present)
+    own = torch.as_tensor(plan.member * step + wiring.n_inputs + plan.slot, device=table.device)
+    factors = of_nodes(population.scale.reciprocal(), plan)[:, None]
+    runs = zip(
+        plan.operators,
+        operands(population.constants, plan, table, step),
+        factors.split(plan.sizes),
+        own.split(plan.sizes),
+        strict=True,
+    )
+    for code, sides, factor, at in runs:
+        table.index_copy_(0, at, population.operators[code](*sides) * factor)
+
+
+def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tensor:
+    """Compute the columns of nodes whose operands are columns of the population, not yet scaled.
+
+    Parameters
+    ----------
+    population : Population
+        Gives the operators.
+    nodes : Nodes of shape (n_members, n_new)
+        That read the population's columns, not each other; some may be ``EMPTY``.
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_members, n_new, n_samples)
+        Not divided by ``nodes.scale``; of no meaning where a node is empty.
+    """
+    n_members, n_new = nodes.operator.shape
+    n_rows = columns.shape[2]
+    table, step = flatten(columns)
+    present = nodes.operator != EMPTY
+    kind = np.where(present, kinds(nodes.operator, nodes.left, nodes.right), 0)
+    # In a pool all members have the same kind at the same place, in order: what a call returns
+    # stands where it belongs. Empty places are computed with the others.
+    common = np.maximum.accumulate(kind.max(axis=0, initial=0))
+    aligned = bool(((kind == common) | ~present).all())
+    member, slot = np.nonzero(np.ones_like(present) if aligned else present)
+    kind = np.broadcast_to(common, kind.shape) if aligned else kind
+    parts = (nodes.left, nodes.right, kind, np.zeros_like(kind))
+    plan = Plan.of(member, slot, *(part[member, slot] for part in parts))
+    values = [
+        population.operators[code](*sides)
+        for code, sides in zip(
+            plan.operators, operands(nodes.constant, plan, table, step), strict=True
+        )
+    ]
+    if not values:
+        return columns.new_zeros(n_members, n_new, n_rows)
+    if aligned:
+        return torch.cat([part.view(n_members, -1, n_rows) for part in values], dim=1)
+    result = columns.new_zeros(n_members * n_new, n_rows)
+    own = torch.as_tensor(plan.member * n_new + plan.slot, device=table.device)
+    for part, at in zip(values, own.split(plan.sizes), strict=True):
+        result.index_copy_(0, at, part)
+    return result.view(n_members, n_new, n_rows)
+
+
+def of_nodes(values: Tensor, plan: Plan) -> Tensor:
+    """Return values of places, of shape (n_members, n), in the order of a plan."""
+    at = plan.member * values.shape[1] + plan.slot
+    return values.flatten()[torch.as_tensor(at, device=values.device)]
+
+
+def operands(
+    constants: Tensor, plan: Plan, table: Tensor, step: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the operands of each run, of shape (n, n_samples), as they are by then.
+
+    Parameters
+    ----------
+    constants : Tensor of shape (n_members, n)
+    plan : Plan
+    table : Tensor of shape (n_columns, n_samples)
+    step : int
+        See `flatten`.
+    """
+    constant = of_nodes(constants, plan)[:, None].to(table.dtype).expand(-1, table.shape[1])
+    left, right = (
+        torch.as_tensor(plan.member * step + side.clip(min=0), device=table.device)
+        for side in (plan.left, plan.right)
+    )
+    parts = (part.split(plan.sizes) for part in (constant, left, right))
+    runs = zip(plan.constant, *parts, strict=True)
+    for (is_left, is_right), own, a, b in runs:
+        yield (
+            own if is_left else table.index_select(0, a),
+            own if is_right else table.index_select(0, b),
+        )
