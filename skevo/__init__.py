@@ -4,6 +4,7 @@ from ._classifier import EvolvingClassifier
 from ._explain import Contributions
 from ._loading import load
 from ._regressor import EvolvingRegressor
+from ._transformer import EvolvingTransformer
 from ._version import __version__
 from .core.layer import EvolvingLayer
 from .core.operators import Operator, available_operators, register_operator
@@ -16,6 +17,7 @@ __all__ = [
     "EvolvingClassifier",
     "EvolvingLayer",
     "EvolvingRegressor",
+    "EvolvingTransformer",
     "Operator",
     "PathDisplay",
     "TopologyDisplay",

@@ -198,6 +198,13 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             told.end()
         return self
 
+    def _training_rows(self, X: Any, y: Any, sample_weight: Any) -> tuple[Rows, Loss]:
+        """Return the rows that the model was fitted to, as it reads them, and their loss."""
+        rows, y, weight = self._validate(X, y, sample_weight, known=True)
+        target, loss = self._prepare(y, weight, known=True)
+        means = self._learn_scale(rows, self._in_user_units(y, target), weight, known=True)
+        return Rows(rows, target, weight, means), loss
+
     @contextmanager
     def _whole_or_not(self) -> Iterator[None]:
         """Have a fit that fails leave the estimator as it was."""

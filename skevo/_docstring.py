@@ -99,7 +99,7 @@ _DOCSTRING = """{summary}
     ----------
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, if they are all strings.
     {fitted}
     n_iter_ : int
@@ -119,7 +119,7 @@ _DOCSTRING = """{summary}
     path_ : dict of str to ndarray
         The models that `select` can return: ``generation``, ``n_nodes`` of all members together,
         ``loss``, ``validation_loss``, and its ``standard_error``.
-    feature_importances_ : ndarray of shape (n_features_in_,)
+    feature_importances_ : ndarray of shape (n_features,)
         By how much the loss, in the units of ``history_``, rises when what a column contributes to
         predictions (see `contributions`) is replaced by its mean. Measured on the training rows, or
         on 500 of them.

@@ -15,9 +15,9 @@ from ._path import mean_history
 
 __all__ = ["DOCUMENTATION", "ShowsHTML"]
 
-# Where the documentation of an estimator is: relative to the project's root, since there is no
-# public site. This is the one place that knows.
-DOCUMENTATION = "docs/index.md#{estimator_name}"
+# Where the documentation of an estimator is once the site is built: relative to the project's root,
+# since there is no public site. This is the one place that knows.
+DOCUMENTATION = "docs/_build/html/api/{estimator_module}.{estimator_name}.html"
 
 # Size of the picture of the course.
 _WIDTH, _HEIGHT = 360, 90

@@ -93,6 +93,15 @@ def leaves(topology):
     return [not readers(topology, topology.n_inputs + k) for k in range(topology.n_nodes)]
 
 
+def size(topology, column):
+    """Operators in a column's formula, written out."""
+    if column == CONSTANT or column < topology.n_inputs:
+        return 0
+    node = column - topology.n_inputs
+    operands = int(topology.left[node]), int(topology.right[node])
+    return 1 + sum(size(topology, operand) for operand in operands)
+
+
 def level(topology, column):
     """Return the longest path from an input or a constant to a column, by recursion."""
     if column < topology.n_inputs:

@@ -1,6 +1,7 @@
 """Contributions, importances and the table of terms, as users see them."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -298,7 +299,12 @@ def test_notebooks_show_an_unfitted_estimator():
 
 
 @pytest.mark.parametrize("estimator", [EvolvingRegressor(), EvolvingClassifier()])
-def test_documentation_link_leads_somewhere(estimator, pytestconfig):
-    page, anchor = estimator._get_doc_link().split("#")
-    assert f'<a id="{anchor}"></a>' in (pytestconfig.rootpath / page).read_text(encoding="utf-8")
-    assert f'href="{page}#{anchor}"' in estimator._repr_html_()
+def test_documentation_link_names_a_page_of_the_reference(estimator, pytestconfig):
+    link = estimator._get_doc_link()
+    assert f'href="{link}"' in estimator._repr_html_()
+    # Pages are called as the reference lists what they describe.
+    module, name = Path(link).stem.rsplit(".", 1)
+    assert link == f"docs/_build/html/api/{module}.{name}.html"
+    reference = (pytestconfig.rootpath / "docs" / "api" / "index.rst").read_text(encoding="utf-8")
+    assert f".. currentmodule:: {module}\n" in reference
+    assert f"   {name}\n" in reference

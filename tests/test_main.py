@@ -1,13 +1,16 @@
-"""The main job, as it is run from a shell."""
+"""The main job, as it is run from a shell: ``compare``, which is also what no command means."""
 
-import pickle
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
-from skevo.__main__ import main
+from skevo._cli import compare, main
+
+QUICK = ("--folds", "2", "--jobs", "1")
 
 
 def write(path, names, rows):
@@ -31,29 +34,25 @@ def species(tmp_path):
     return write(tmp_path / "species.csv", ["a", "b", "c", "d", "species"], rows)
 
 
-def test_main_regression_table(prices, capsys, tmp_path):
-    file = tmp_path / "model.pkl"
-    status = main([prices, "--target", "price", "--save", str(file), "--folds", "2", "--jobs", "1"])
+def test_compare_regression_table(prices, capsys):
+    assert main(["compare", prices, "--target", "price", *QUICK]) == 0
     printed = capsys.readouterr().out
-    assert status == 0
     assert "regression, 80 rows x 3 columns" in printed
     models = ("evolving network", "Ridge", "HistGradientBoosting", "MLP")
     assert all(f"\n  {name} " in printed for name in models)
     assert "generation   0" in printed
     assert "Its formula:\ny = " in printed
-    model = pickle.loads(file.read_bytes())
-    assert model.predict(np.zeros((2, 3))).shape == (2,)
 
 
-def test_main_text_target_is_classification(species, capsys):
-    assert main([species, "--target", "species", "--folds", "2", "--jobs", "1"]) == 0
+def test_compare_text_target_is_classification(species, capsys):
+    assert main(["compare", species, "--target", "species", *QUICK]) == 0
     printed = capsys.readouterr().out
     assert "classification, 150 rows x 4 columns" in printed
     assert "LogisticRegression" in printed
     assert "logit(virginica) = " in printed
 
 
-def test_main_takes_text_and_missing_cells(tmp_path, capsys):
+def test_compare_takes_text_and_missing_cells(tmp_path, capsys):
     rng = np.random.default_rng(0)
     city = rng.choice(["Bonn", "Oslo", "Rome"], 90)
     area = rng.uniform(20.0, 90.0, 90)
@@ -62,75 +61,64 @@ def test_main_takes_text_and_missing_cells(tmp_path, capsys):
     rows[4][0] = rows[7][1] = ""
     rows[9][1] = "NA"
     path = write(tmp_path / "flats.csv", ["city", "area", "price"], rows)
-    assert main([path, "--target", "price", "--folds", "2", "--jobs", "1"]) == 0
+    assert main(["compare", path, "--target", "price", *QUICK]) == 0
     printed = capsys.readouterr().out
     assert "regression, 90 rows x 2 columns" in printed
     assert "[city = Oslo]" in printed
 
 
-def broken(tmp_path, prices):
-    names = ["a", "price"]
-    return {
-        "path": ([str(tmp_path / "none.csv"), "--target", "y"], "cannot read"),
-        "column": ([prices, "--target", "cost"], "no column 'cost'"),
-        "no target": ([prices], "--target"),
-        "no data": (["--save", "x.pkl"], "need a CSV file"),
-        "hole": (
-            [write(tmp_path / "h.csv", names, [[1, 1], [2, ""]]), "--target", "price"],
-            "target 'price' has an empty cell in row 3",
-        ),
-        "infinite": (
-            [write(tmp_path / "n.csv", names, [["inf", 1], [2, 3]]), "--target", "price"],
-            "column 'a' must be finite numbers, but has 'inf' in row 2",
-        ),
-        "empty": ([write(tmp_path / "e.csv", names, []), "--target", "price"], "no rows"),
-        "ragged": (
-            [write(tmp_path / "r.csv", names, [[1, 2], [3]]), "--target", "price"],
-            "row 3 of .* has 1 cells",
-        ),
-        "one column": (
-            [write(tmp_path / "o.csv", ["price"], [[1], [2]]), "--target", "price"],
-            "no column beside",
-        ),
-        "one class": (
-            [
-                write(tmp_path / "k.csv", names, [[1, "b"], [2, "b"]]),
-                "--target", "price",
-            ],
-            "one class only",
-        ),
-        "text for regression": (
-            [
-                write(tmp_path / "g.csv", names, [[1, "b"], [2, "c"]]),
-                "--target", "price", "--task", "regression",
-            ],
-            "column 'price' must be numbers",
-        ),
-        "too few": (
-            [write(tmp_path / "f.csv", names, [[1, 2.5], [3, 4.5]]), "--target", "price"],
-            "too few rows",
-        ),
-        "folder": (
-            [prices, "--target", "price", "--save", str(tmp_path / "none" / "model.pkl")],
-            "no folder",
-        ),
-        "folds": ([prices, "--target", "price", "--folds", "1"], "--folds must be >= 2"),
-    }  # fmt: skip
+def test_no_command_is_compare_on_bundled_tables(monkeypatch):
+    compared, shown = [], []
+    monkeypatch.setattr(compare, "_compare", lambda tables, folds, jobs: compared.extend(tables))
+    monkeypatch.setattr(compare, "_show", shown.append)
+    assert main([]) == 0
+    titles = [table.title for table in compared]
+    assert titles == ["diabetes", "breast cancer", "wine", "digits, 400 rows"]
+    assert shown == compared[:1]
 
 
-CASES = [
-    "path", "column", "no target", "no data", "hole", "infinite", "empty", "ragged",
-    "one column", "one class", "text for regression", "too few", "folder", "folds",
-]  # fmt: skip
+WITHOUT_EXTRAS = """
+import sys
+
+class Refuse:
+    def find_spec(name, *_):
+        if name.partition(".")[0] in ("pandas", "pyarrow", "polars", "matplotlib", "safetensors"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse)
+from skevo._cli import compare, main
+first = next(compare._bundled())
+compare._bundled = lambda: [first]
+status = main(["compare", "--folds", "2", "--jobs", "1"])
+sys.exit(status or main(["compare", "x.csv", "--target", "y"]))
+"""
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_main_wrong_input_one_sentence_status_two(case, tmp_path, prices, capsys):
+def test_main_job_needs_no_extras_and_files_say_which():
+    command = [sys.executable, "-c", WITHOUT_EXTRAS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "diabetes: regression" in done.stdout
+    message = "skevo: error: tables require pyarrow: install it with pip install 'skevo[cli]'.\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
-    arguments, message = broken(tmp_path, prices)[case]
-    assert main(arguments) == 2
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["prices.csv"], 2, "a file of your own and its --target go together"),
+        (["--target", "price"], 2, "a file of your own and its --target go together"),
+        (
+            ["prices.csv", "--target", "price", "--folds", "1"],
+            2,
+            "--folds: must be an integer >= 2",
+        ),
+        (["prices.csv", "--target", "price", "--folds", "50"], 1, "too few rows per fold"),
+        (["species.csv", "--target", "species", "--folds", "51"], 1, "in the rarest class for 51"),
+    ],
+)
+def test_compare_wrong_input_is_told(arguments, status, message, tmp_path, prices, species, capsys):
+    given = [str(tmp_path / one) if one.endswith(".csv") else one for one in arguments]
+    assert main(["compare", *given]) == status
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("skevo: ")
-    assert printed.err.count("\n") == 1
-    assert re.search(message, printed.err)
+    assert re.search(f"^skevo: error: .*{message}", printed.err, re.M)

@@ -36,6 +36,20 @@ def test_levels_equal_recursion(topology):
 
 @wirings
 @given(topologies())
+def test_sizes_equal_recursion(topology):
+    assert topology.sizes == tuple(
+        reference.size(topology, topology.n_inputs + node) for node in range(topology.n_nodes)
+    )
+
+
+def test_sizes_of_deep_nodes_are_counted():
+    nodes = np.arange(80)
+    squares = Topology(1, np.zeros(80, dtype=int), nodes, nodes)
+    assert squares.sizes[-1] == 2**80 - 1
+
+
+@wirings
+@given(topologies())
 def test_use_counts_every_operand(topology):
     operands = [*topology.left.tolist(), *topology.right.tolist()]
     assert topology.use.tolist() == [operands.count(k) for k in range(topology.n_columns)]

@@ -12,7 +12,7 @@ by the date, the machine and what the command prints::
     python docs/benchmarks/update_page.py --data DIR --only "bench_speed.py predict"
 
 With ``--take FILE`` the one block is filled with what an earlier run printed into that file. The
-text around the blocks is written by hand.
+text around the blocks is written by hand. In the end `plot_page.py` draws the pictures anew.
 """
 
 import argparse
@@ -77,6 +77,7 @@ def main() -> None:
         page = PAGE.read_text()
         (old,) = (found for found in BLOCK.finditer(page) if found[1] == command)
         PAGE.write_text(page[: old.start()] + block + page[old.end() :])
+    subprocess.run([sys.executable, FOLDER / "plot_page.py"], check=True)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class EvolvingLayer(nn.Module):
 
     Notes
     -----
-    **Shape.** Input ``(*, in_features)``, output ``(*, out_features)``.
+    **Shape.** Input ``(..., in_features)``, output ``(..., out_features)``.
 
     Examples
     --------
@@ -177,11 +177,11 @@ class EvolvingLayer(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (*, in_features)
+        x : Tensor of shape (..., in_features)
 
         Returns
         -------
-        Tensor of shape (*, in_features + n_nodes)
+        Tensor of shape (..., in_features + n_nodes)
         """
         return self._evaluate(x).T.reshape(*x.shape[:-1], self.in_features + self.n_nodes)
 
@@ -190,11 +190,11 @@ class EvolvingLayer(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (*, in_features)
+        x : Tensor of shape (..., in_features)
 
         Returns
         -------
-        Tensor of shape (*, out_features)
+        Tensor of shape (..., out_features)
         """
         columns = self._evaluate(x)
         silent = (self.weight == 0).all(dim=0)
@@ -305,7 +305,7 @@ class EvolvingLayer(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (*, in_features), default=None
+        x : Tensor of shape (..., in_features), default=None
             The benchmark set. Without one, nothing is pruned and the new node's scale is 1.
         generator : torch.Generator, default=None
             On the CPU; torch's global one if None.

@@ -162,6 +162,18 @@ class Topology:
             levels[self.n_inputs + node] = 1 + max(levels[a], levels[b])
         return np.array(levels[self.n_inputs : -1], dtype=np.int64)
 
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Operators in the formula of each node, of length n_nodes; one per use of a node.
+
+        Of deep nodes they may be more than an int64 can count.
+        """
+        # The last is the constant's, read through index -1.
+        sizes = [0] * (self.n_columns + 1)
+        for node, (a, b) in enumerate(zip(self.left.tolist(), self.right.tolist(), strict=True)):
+            sizes[self.n_inputs + node] = 1 + sizes[a] + sizes[b]
+        return tuple(sizes[self.n_inputs : -1])
+
     @property
     def depth(self) -> int:
         """The highest level, 0 without nodes."""

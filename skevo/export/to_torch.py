@@ -46,7 +46,7 @@ class TorchModel(nn.Module):
     fill: Tensor
     missing: Tensor
     column: Tensor
-    code: Tensor
+    level: Tensor
     shift: Tensor
     spread: Tensor
     offset: Tensor
@@ -76,7 +76,7 @@ class TorchModel(nn.Module):
         self.told = encoding.told.tolist()
         for column, means in zip(self.told, encoding.means, strict=True):
             self._keep(**{f"means_{column}": means})
-        self._keep(column=encoding.shown[:, 0], code=encoding.shown[:, 1:])
+        self._keep(column=encoding.shown[:, 0], level=encoding.shown[:, 1:])
         shift = scaling.center * (scaling.offset == 0.0)
         for name, part in (
             ("shift", shift),
@@ -138,7 +138,7 @@ class TorchModel(nn.Module):
         parts = (
             torch.where(numbers.isnan(), self.fill, numbers),
             cells[self.missing].isnan().to(cells.dtype),
-            (cells[self.column] == self.code).to(cells.dtype),
+            (cells[self.column] == self.level).to(cells.dtype),
             *(self._means(column, cells[column]) for column in self.told),
         )
         scaled = (torch.cat(parts) - self.shift) / self.spread
