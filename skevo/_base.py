@@ -295,6 +295,7 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             The seed, which is another one if the fit was resumed.
         """
         self.device_ = self._device()
+        n_jobs = effective_n_jobs(self.n_jobs)
         settings, dtype = self._settings(), self._torch_dtype(len(train.X))
         if self.device_.type == "cpu":
             # Without a node yet.
@@ -329,14 +330,11 @@ class BaseEvolving(CallbackSupportMixin, HasPath, ShowsHTML, Exports):
             )
             members = fit_members(
                 table, tasks, self._operators, loss, settings, stopping.after(saved.spent),
-                self._block_size(settings), watch, saved.members, effective_n_jobs(self.n_jobs),
-                validation,
+                self._block_size(settings), watch, saved.members, n_jobs, validation,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
             if settings.solver == "exact" and len(members) > 1:
-                ensemble = ensemble.corrected(
-                    table.inputs, table.target, table.weight, loss, members, table.monotonic
-                )
+                ensemble = ensemble.corrected(table, loss, members, n_jobs)
             held_out = evaluate_held_out(judged, tasks, ensemble, validation)
             ensemble = self._finish(ensemble, held_out, members, loss)
             saved.done = members[0].stop_reason != "interrupted"

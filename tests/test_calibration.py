@@ -64,7 +64,7 @@ def test_scaled_ensemble_gives_a_multiple():
     networks = [random_network(seed, n_outputs=2) for seed in range(5)]
     members = [Evolution(network, (), 0, "n_generations", 1.0, 0.25) for network in networks]
     plain = Ensemble.of(networks)
-    corrected = plain.corrected(inputs, target, weight, SquaredError(), members)
+    corrected = plain.corrected(Table(inputs, target, weight), SquaredError(), members)
     for ensemble in (plain, corrected):
         output, scaled = (
             one.output(lambda rows: inputs[:, rows], 200)

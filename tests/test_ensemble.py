@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 from skevo.core.course import Evolution
 from skevo.core.ensemble import Ensemble
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
+from skevo.core.table import Table
 
 N_SAMPLES = 300
 
@@ -76,7 +77,7 @@ def test_correction_is_ridge_regression_of_what_the_average_leaves(n_outputs):
     mean = (remainder @ share)[:, None]
     far = 4.0 * ((remainder - mean).square() @ share).sqrt()[:, None]
 
-    found = plain.corrected(inputs, target, weight, SquaredError(), members_of(networks))
+    found = plain.corrected(Table(inputs, target, weight), SquaredError(), members_of(networks))
     torch.testing.assert_close(
         output(found, inputs) - average,
         remainder.clamp(mean - far, mean + far),
@@ -106,7 +107,7 @@ def test_correction_minimises_the_penalised_likelihood(loss, n_outputs):
 
     start = np.zeros(n_outputs * (1 + len(columns)))
     best = minimize(objective, start, jac=True, method="L-BFGS-B", options={"gtol": 1e-9})
-    found = plain.corrected(inputs, target, weight, loss, members_of(networks))
+    found = plain.corrected(Table(inputs, target, weight), loss, members_of(networks))
     head = found.network.weight[-n_outputs:], found.network.bias[-n_outputs:]
     deviation = standardised(plain.network.columns(inputs), weight)[1]
     flat = torch.cat([head[1][:, None], head[0] * deviation], dim=1).numpy().ravel()
@@ -118,7 +119,7 @@ def test_correction_minimises_the_penalised_likelihood(loss, n_outputs):
 def test_correction_far_from_the_training_rows_is_bounded():
     networks, inputs, target, weight = problem(SquaredError(), 1)
     plain = Ensemble.of(networks)
-    found = plain.corrected(inputs, target, weight, SquaredError(), members_of(networks))
+    found = plain.corrected(Table(inputs, target, weight), SquaredError(), members_of(networks))
     far = 1e3 * inputs
     difference = output(found, far) - output(plain, far)
     size = output(plain, far).abs().max().item()
@@ -138,17 +139,17 @@ def test_average_without_signal_is_not_corrected():
         (Ensemble.of(networks), float("inf")),
     ):
         members = members_of(networks, expected_loss)
-        assert ensemble.corrected(*rows, SquaredError(), members) is ensemble
+        assert ensemble.corrected(Table(*rows), SquaredError(), members) is ensemble
 
 
 def test_correction_of_many_rows_is_fitted_to_some(monkeypatch):
     networks, inputs, target, weight = problem(SquaredError(), 1)
     ensemble, members = Ensemble.of(networks), members_of(networks)
     expected = ensemble.corrected(
-        inputs[:, ::3], target[:, ::3], weight[::3], SquaredError(), members
+        Table(inputs[:, ::3], target[:, ::3], weight[::3]), SquaredError(), members
     )
     monkeypatch.setattr("skevo.core.ensemble._MOST_ROWS", 100)
-    found = ensemble.corrected(inputs, target, weight, SquaredError(), members)
+    found = ensemble.corrected(Table(inputs, target, weight), SquaredError(), members)
     assert torch.equal(found.network.weight, expected.network.weight)
 
 
@@ -158,7 +159,7 @@ def test_correction_of_a_wide_table_holds_the_inputs_that_members_see(monkeypatc
         network.weight[:, 1] = 0.0
     monkeypatch.setattr("skevo.core.ensemble.MOST_INPUTS", 2)
     ensemble = Ensemble.of(networks)
-    found = ensemble.corrected(inputs, target, weight, SquaredError(), members_of(networks))
+    found = ensemble.corrected(Table(inputs, target, weight), SquaredError(), members_of(networks))
     assert (found.network.weight[-1] == 0).nonzero().tolist() == [[1]]
 
     columns = standardised(ensemble.network.columns(inputs), weight)[0][
@@ -181,7 +182,7 @@ def test_correction_of_many_members_holds_the_nodes_that_weigh_most(monkeypatch)
     networks, inputs, target, weight = problem(SquaredError(), 1)
     monkeypatch.setattr("skevo.core.ensemble.MOST_NODES", 3)
     ensemble = Ensemble.of(networks)
-    found = ensemble.corrected(inputs, target, weight, SquaredError(), members_of(networks))
+    found = ensemble.corrected(Table(inputs, target, weight), SquaredError(), members_of(networks))
     heads = ensemble.network.weight[:, 3:].abs().sum(dim=0)
     assert len(heads) > 3
     used = (found.network.weight[-1, 3:] != 0).nonzero()[:, 0]
@@ -192,7 +193,7 @@ def test_correction_of_many_members_holds_the_nodes_that_weigh_most(monkeypatch)
 def test_correction_goes_along_to_another_device():
     networks, inputs, target, weight = problem(SquaredError(), 1)
     found = Ensemble.of(networks).corrected(
-        inputs, target, weight, SquaredError(), members_of(networks)
+        Table(inputs, target, weight), SquaredError(), members_of(networks)
     )
     moved = found.to("meta")
     assert moved.network.weight.is_meta

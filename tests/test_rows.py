@@ -269,6 +269,16 @@ def test_streamed_rows_have_the_sums_of_rows_in_memory(block_size):
     torch.testing.assert_close(found.cross, expected.cross, **NEAR)
 
 
+def test_streamed_rows_have_the_same_sums_for_any_number_of_threads():
+    _, population = crowd()
+    rows = normal(3, 120), normal(2, 120, seed=1), normal(120, seed=2).abs()
+    one, three = (
+        measure_moments(StreamedRows(*rows, population, 64, n_threads)) for n_threads in (1, 3)
+    )
+    assert torch.equal(one.gram, three.gram)
+    assert torch.equal(one.cross, three.cross)
+
+
 def test_single_precision_rows_hold_single_precision_columns():
     rows, population = crowd()
     half = MemoryRows(rows.columns[:, :3].float(), rows.target.float(), rows.weight.float())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skevo.core import threads as module
-from skevo.core.threads import torch_threads, within
+from skevo.core.threads import in_order, torch_threads, within
 
 
 @pytest.fixture
@@ -62,3 +62,19 @@ def test_other_threads_within_a_fit():
             raise RuntimeError
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_items_are_worked_on_in_order_in_one_torch_thread_each(n_threads):
+    meet = threading.Barrier(n_threads)
+
+    def work(item):
+        meet.wait(30)
+        return item, torch.get_num_threads(), torch.is_grad_enabled()
+
+    with torch_threads(1):
+        found = list(in_order(work, range(4), n_threads))
+    assert found == [(item, 1, False) for item in range(4)]
+    assert torch.get_num_threads() == 3
+    assert torch.is_grad_enabled()

@@ -23,9 +23,9 @@ from torch import Tensor
 from .columns import flatten, of_nodes, operands
 from .curvature import Curvature
 from .losses import Loss
-from .population import Population
+from .population import Plan, Population, Wiring
 from .rows import Block, RowSource
-from .topology import CONSTANT, Index
+from .topology import CONSTANT, Index, kinds
 
 __all__ = ["constant_step"]
 
@@ -97,7 +97,7 @@ def constant_step(
 def _jacobian(population: Population, weight: Tensor, columns: Tensor, order: Index) -> Tensor:
     """Return the derivative of an output with respect to constants, row by row.
 
-    Reverse accumulation over the runs of nodes; nodes that no constant acts on are skipped.
+    Reverse accumulation, level by level; nodes that no constant acts on are skipped.
 
     Parameters
     ----------
@@ -118,47 +118,73 @@ def _jacobian(population: Population, weight: Tensor, columns: Tensor, order: In
     n_constants = order.shape[1]
     place = np.zeros_like(wiring.operator)
     np.put_along_axis(place, order, np.arange(n_constants)[None], axis=1)
-    touched = np.zeros((n_members, n_columns), dtype=bool)
+    active = _active(wiring)
+    # One adjoint more, for operands that are constants.
+    adjoint = torch.cat([weight.flatten(), weight.new_zeros(1)])[:, None].repeat(1, n_samples)
+    columns_of = active.member * n_columns
+    own, left, right = (
+        torch.as_tensor(np.where(side == CONSTANT, len(adjoint) - 1, columns_of + side))
+        for side in (n_inputs + active.slot, active.left, active.right)
+    )
+    own, left, right = (part.to(device) for part in (own, left, right))
+    slopes = _slopes(population, active, columns)
+    level = wiring.level[active.member, active.slot]
+    # Of the highest level first.
+    for at in range(int(level.max(initial=0)), 0, -1):
+        some = torch.as_tensor(np.flatnonzero(level == at), device=device)
+        above = adjoint[own[some]]
+        for slope, side in zip(slopes, (left, right), strict=True):
+            adjoint.index_add_(0, side[some], slope[some] * above)
+    result = columns.new_zeros(n_members * n_constants, n_samples)
+    asked = torch.as_tensor(active.member * n_constants + place[active.member, active.slot])
+    asked = asked.to(device)
+    for slope, operand in zip(slopes, (active.left, active.right), strict=True):
+        read = torch.as_tensor(np.flatnonzero(operand == CONSTANT), device=device)
+        result.index_copy_(0, asked[read], slope[read] * adjoint[own[read]])
+    return result.view(n_members, n_constants, n_samples)
+
+
+def _active(wiring: Wiring) -> Plan:
+    """Return the nodes that a constant acts on, in runs of one operator at any level."""
+    n_inputs = wiring.n_inputs
+    touched = np.zeros((len(wiring.operator), wiring.n_columns), dtype=bool)
     touched[:, n_inputs:] = wiring.constant_nodes
-    plan = wiring.plan
     for level in range(1, 1 + int(wiring.level.max(initial=0))):
         reads = wiring.level == level
         for side in (wiring.left, wiring.right):
             # Operands that are constants read the last column, of this very level or empty.
             own = np.take_along_axis(touched, side, axis=1) & (side != CONSTANT)
             touched[:, n_inputs:] |= reads & own
-    active = plan.take(touched[plan.member, n_inputs + plan.slot])
+    member, slot = np.nonzero(touched[:, n_inputs:])
+    kind = kinds(wiring.operator, wiring.left, wiring.right)
+    left, right, kind = (part[member, slot] for part in (wiring.left, wiring.right, kind))
+    return Plan.of(member, slot, left, right, kind, np.zeros_like(kind))
+
+
+def _slopes(population: Population, plan: Plan, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivatives of scaled nodes by their left and right operands.
+
+    Parameters
+    ----------
+    population : Population
+    plan : Plan
+        Of n nodes, whose operands are known.
+    columns : Tensor of shape (n_members, n_columns, n_samples)
+
+    Returns
+    -------
+    left, right : Tensor of shape (n, n_samples)
+    """
     table, step = flatten(columns)
-    factors = of_nodes(population.scale.reciprocal(), active)[:, None]
-    adjoint = weight.flatten()[:, None].repeat(1, n_samples)
-    result = columns.new_zeros(n_members * n_constants, n_samples)
-    own, left, right, asked = (
-        torch.as_tensor(active.member * n + place, device=device).split(active.sizes)
-        for n, place in (
-            (n_columns, n_inputs + active.slot),
-            (n_columns, active.left.clip(min=0)),
-            (n_columns, active.right.clip(min=0)),
-            (n_constants, place[active.member, active.slot]),
-        )
-    )
-    runs = zip(
-        active.operators,
-        operands(population.constants, active, table, step),
-        factors.split(active.sizes),
-        own,
-        zip(left, right, strict=True),
-        asked,
-        active.constant,
-        strict=True,
-    )
-    for code, sides, factor, at, places, constant, is_constant in reversed(list(runs)):
+    factors = of_nodes(population.scale.reciprocal(), plan)[:, None].split(plan.sizes)
+    runs = operands(population.constants, plan, table, step)
+    found = []
+    for code, sides, factor in zip(plan.operators, runs, factors, strict=True):
         with torch.enable_grad():
             leaves = [side.detach().requires_grad_() for side in sides]
             value = population.operators[code](*leaves)
-        slopes = torch.autograd.grad(value, leaves, adjoint[at] * factor)
-        for slope, place_of, own_constant in zip(slopes, places, is_constant, strict=True):
-            if own_constant:
-                result.index_copy_(0, constant, slope)
-            else:
-                adjoint.index_add_(0, place_of, slope)
-    return result.view(n_members, n_constants, n_samples)
+        found.append(torch.autograd.grad(value, leaves, factor.expand_as(value)))
+    if not found:
+        return columns.new_empty(0, columns.shape[2]), columns.new_empty(0, columns.shape[2])
+    left, right = (torch.cat(part) for part in zip(*found, strict=True))
+    return left, right

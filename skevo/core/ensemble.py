@@ -26,10 +26,10 @@ from .moments import measure_moments
 from .monotone import weight_signs
 from .network import Network, merge
 from .population import Population
-from .rows import Block, Inputs, RowSource, StreamedRows, Sums
+from .rows import Block, RowSource, StreamedRows, Sums
 from .selection import MOST_INPUTS
 from .statistics import midmean, weighted_deviation
-from .topology import Index
+from .table import Table
 
 __all__ = ["MOST_NODES", "Ensemble"]
 
@@ -44,7 +44,7 @@ _LEAST_ALPHA = 500.0
 # In standard deviations, how far a correction may be from its mean.
 _FARTHEST = 4.0
 # Rows whose columns are in memory at a time.
-_BLOCK_ROWS = 1024
+_BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,10 @@ class Ensemble:
     @torch.no_grad()
     def corrected(
         self,
-        inputs: Inputs,
-        target: Tensor,
-        weight: Tensor,
+        table: Table,
         loss: Loss,
         members: Sequence[Evolution],
-        monotonic: Index | None = None,
+        n_threads: int = 1,
     ) -> Ensemble:
         r"""Return the ensemble with a correction of its members' average.
 
@@ -138,14 +136,12 @@ class Ensemble:
 
         Parameters
         ----------
-        inputs : Inputs of shape (n_inputs, n_samples)
-        target : Tensor of shape (n_outputs, n_samples)
-        weight : Tensor of shape (n_samples,)
+        table : Table
         loss : Loss
         members : sequence of Evolution
             What the networks come from.
-        monotonic : ndarray of shape (n_inputs,), default=None
-            What the output must do as an input rises; see `weight_signs`.
+        n_threads : int, default=1
+            See `StreamedRows`.
 
         Returns
         -------
@@ -154,8 +150,8 @@ class Ensemble:
         """
         if not loss.is_corrected:
             return self
-        rows = slice(None, None, -(-len(weight) // _MOST_ROWS))
-        inputs, target, weight = inputs[:, rows], target[:, rows], weight[rows]
+        rows = slice(None, None, -(-len(table.weight) // _MOST_ROWS))
+        inputs, target, weight = table.inputs[:, rows], table.target[:, rows], table.weight[rows]
         average = self.output(lambda some: inputs[:, some], len(weight))
         signal = weighted_deviation(average, weight).square()
         loss = loss.at_scale(average, target, weight)
@@ -167,7 +163,8 @@ class Ensemble:
         network, columns = self.network, self._columns()
         remaining, beyond = loss.beyond(average, target)
         source = _SomeColumns(
-            StreamedRows(inputs, beyond, weight, Population.of([network]), _BLOCK_ROWS), columns
+            StreamedRows(inputs, beyond, weight, Population.of([network]), _BLOCK_ROWS, n_threads),
+            columns,
         )
         silent = Network.linear(
             network.operators,
@@ -177,7 +174,7 @@ class Ensemble:
             dtype=network.weight.dtype,
         )
         moments = measure_moments(source)
-        signs = weight_signs(Population.of([network]), monotonic)
+        signs = weight_signs(Population.of([network]), table.monotonic)
         population, _ = fit_head(
             source, Population.of([silent]), remaining, alpha.double()[None], moments,
             directions=None if signs is None else signs[:, columns],

@@ -95,7 +95,7 @@ def fit_members(
         Those to go on from. Those that were grown in a group go on in one, with its state; where
         there is none, only the nodes of the networks are taken over.
     n_jobs : int, default=1
-        Threads that share the members of a group.
+        Threads that share the members of a group, or the rows of the table.
     given : Table, default=None
         Of the validation rows, if they are not rows of ``table``.
 
@@ -131,7 +131,7 @@ def fit_members(
             ]
         evolutions = evolve_networks(growers, courses, stopping, watch, n_jobs)
         if len(table.weight) > MOST_ROWS and exact:
-            evolutions = _fit_to_all(views, evolutions, loss, block_size)
+            evolutions = _fit_to_all(views, evolutions, loss, block_size, n_jobs)
     return evolutions
 
 
@@ -247,7 +247,11 @@ def _monotonic(views: Sequence[Table]) -> Index | None:
 
 
 def _fit_to_all(
-    views: Sequence[Table], evolutions: Sequence[Evolution], loss: Loss, block_size: int
+    views: Sequence[Table],
+    evolutions: Sequence[Evolution],
+    loss: Loss,
+    block_size: int,
+    n_threads: int,
 ) -> list[Evolution]:
     """Fit the members' heads to all rows."""
     # Members that see the same columns share the pass over the rows.
@@ -259,7 +263,8 @@ def _fit_to_all(
     for view, batch in batches:
         networks = [evolution.narrow_network for evolution in batch]
         population = Population.of(networks)
-        source = StreamedRows(view.inputs, view.target, view.weight, population, block_size)
+        rows = (view.inputs, view.target, view.weight)
+        source = StreamedRows(*rows, population, block_size, n_threads)
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
         scaled = _at_scale(loss, view, networks) if loss.is_adaptive else loss

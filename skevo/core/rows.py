@@ -23,6 +23,7 @@ from torch import Tensor
 from .columns import compute_columns, empty_columns, node_columns
 from .network import Nodes
 from .population import EMPTY, Population, Wiring
+from .threads import in_order
 
 __all__ = [
     "Block", "HeldRows", "Inputs", "MemoryRows", "RowSource", "RowsPart", "StreamedRows", "Sums",
@@ -316,6 +317,8 @@ class StreamedRows:
         Whose columns the rows hold.
     block_size : int, default=16_384
         Rows, counted over members, that are in memory with all their columns at a time.
+    n_threads : int, default=1
+        Blocks that are worked on at a time. Sums do not depend on it, bit by bit.
     """
 
     def __init__(
@@ -325,30 +328,36 @@ class StreamedRows:
         weight: Tensor,
         population: Population,
         block_size: int = 16_384,
+        n_threads: int = 1,
     ) -> None:
         self.inputs = inputs
         self.target = target
         self.weight = weight
         self.population = population
         self.block_size = block_size
+        self.n_threads = n_threads if weight.device.type == "cpu" else 1
         self.total_weight = weight.sum(dtype=torch.float64).expand(len(population))
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
         total: Sums | None = None
-        population = self.population
-        n_members, size = len(population), max(1, self.block_size // len(population))
-        for start in range(0, len(self.weight), size):
-            rows = slice(start, start + size)
-            inputs = self.inputs[:, rows]
-            columns = inputs.new_empty(n_members, population.n_columns, inputs.shape[1])
-            columns[:, : len(inputs)] = inputs
-            compute_columns(population, columns)
-            target, weight = self.target[:, rows], self.weight[rows]
-            block = Block(columns, target.expand(n_members, -1, -1), weight.expand(n_members, -1))
-            total = _add(total, function(block))
+        size = max(1, self.block_size // len(self.population))
+        starts = range(0, len(self.weight), size)
+        blocks = [slice(start, start + size) for start in starts]
+        for part in in_order(lambda rows: function(self._block(rows)), blocks, self.n_threads):
+            total = _add(total, part)
         assert total is not None
         return total
+
+    def _block(self, rows: slice) -> Block:
+        """Return some rows with the columns of the nodes."""
+        population, inputs = self.population, self.inputs[:, rows]
+        n_members = len(population)
+        columns = inputs.new_empty(n_members, population.n_columns, inputs.shape[1])
+        columns[:, : len(inputs)] = inputs
+        compute_columns(population, columns)
+        target, weight = self.target[:, rows], self.weight[rows]
+        return Block(columns, target.expand(n_members, -1, -1), weight.expand(n_members, -1))
 
 
 def _add(total: Sums | None, part: Sums) -> Sums:

@@ -1,7 +1,8 @@
 """Threads: how many torch uses.
 
 The last bits of a sum depend on how it is divided among threads. Products of the members of a group
-are not divided: each member's is computed by one thread. Whatever else is, is computed by one.
+are not divided: each member's is computed by one thread. Whatever else is, is computed by one,
+beside others that work on other rows.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
-__all__ = ["torch_threads", "within"]
+__all__ = ["in_order", "torch_threads", "within"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork, and OpenMP would wait for its own forever.
@@ -54,3 +61,29 @@ def within(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], n_threads: int
+) -> Iterator[Result]:
+    """Yield what a function returns for items, in their order, without gradients.
+
+    Parameters
+    ----------
+    function : callable
+    items : sequence
+    n_threads : int
+        Items that are worked on at a time, each in a thread in which torch uses one.
+    """
+    quiet = torch.no_grad()(function)
+    if n_threads == 1:
+        yield from map(quiet, items)
+        return
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        # One more than threads, so that none waits; no more, for results may be large.
+        waiting = deque(pool.submit(quiet, item) for item in items[: n_threads + 1])
+        for item in items[n_threads + 1 :]:
+            yield waiting.popleft().result()
+            waiting.append(pool.submit(quiet, item))
+        while waiting:
+            yield waiting.popleft().result()
