@@ -12,6 +12,8 @@ from skevo.core.constants import constant_step
 from skevo.core.heads import fit_head, objective, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.moments import measure_moments
+from skevo.core.network import Nodes
+from skevo.core.population import EMPTY
 from skevo.core.topology import CONSTANT, Topology
 
 N = 80
@@ -203,6 +205,23 @@ def test_step_of_each_member_is_its_own(loss, n_outputs, block_size):
         # Some digits are lost to the projection.
         torch.testing.assert_close(found[member], whole, rtol=1e-8, atol=1e-9)
         assert (found[member] != 0.0).tolist() == population.wiring.constant_nodes[member].tolist()
+
+
+def test_places_that_stay_empty_as_members_grow_have_no_step():
+    rows, population = crowd()
+    wiring = population.wiring
+    # Empty in all members but the third; where it is not, and where it is, of a constant's node.
+    left = wiring.n_inputs + wiring.constant_nodes.argmax(axis=1)[:, None]
+    operator = np.where(np.arange(4) == 2, 0, EMPTY)[:, None]
+    one = torch.ones(4, 1, dtype=torch.float64)
+    nodes = Nodes(operator, left, np.zeros_like(left), one, one)
+    grown = population.grow(nodes)
+    assert (grown.wiring.level[:, -1] > 0).tolist() == [False, False, True, False]
+    rows.grow(grown, nodes)
+    grown, curvature = fit(rows, grown, SquaredError(), 1.0)
+    found = constant_step(rows, grown, SquaredError(), curvature, 1e-3)
+    assert found.shape == (4, len(wiring.operator[0]) + 1)
+    assert (found != 0).tolist() == grown.wiring.constant_nodes.tolist()
 
 
 def test_step_of_members_without_constants_is_zero():

@@ -52,9 +52,8 @@ def column_directions(
     n_members, n_inputs = inputs.shape
     found = np.zeros((n_members, wiring.n_columns), dtype=np.int64)
     found[:, :n_inputs] = inputs
-    level = np.where(wiring.present, wiring.level, 0)
-    for at in range(1, level.max(initial=0) + 1):
-        member, slot = np.nonzero(level == at)
+    for at in range(1, wiring.level.max(initial=0) + 1):
+        member, slot = np.nonzero(wiring.level == at)
         left, right = (
             np.where(side == CONSTANT, STILL, found[member, side])
             for side in (wiring.left[member, slot], wiring.right[member, slot])

@@ -103,7 +103,7 @@ class Wiring:
     left, right : ndarray of shape (n_members, n_slots)
         Columns of the member, or ``CONSTANT``; see `Topology`.
     level : ndarray of shape (n_members, n_slots)
-        Length of the longest path from an input or constant.
+        Length of the longest path from an input or constant; 0 where there is no node.
     """
 
     n_inputs: int
@@ -162,7 +162,8 @@ class Wiring:
         # The last column is the constant's, which is read through index -1.
         levels[:, self.n_inputs : -1] = self.level
         reach = [np.take_along_axis(levels, side, axis=1) for side in (nodes.left, nodes.right)]
-        new = (nodes.operator, nodes.left, nodes.right, 1 + np.maximum(*reach))
+        level = np.where(nodes.operator == EMPTY, 0, 1 + np.maximum(*reach))
+        new = (nodes.operator, nodes.left, nodes.right, level)
         old = (self.operator, self.left, self.right, self.level)
         joined = (np.concatenate(pair, axis=1) for pair in zip(old, new, strict=True))
         return Wiring(self.n_inputs, *joined)
