@@ -73,7 +73,7 @@ def add_parser(commands: Any) -> None:
     add("--max-nodes", type=integer(0), metavar="N", help="of a member (200)")
     add("--max-time", type=real(0), metavar="SECONDS", help="for each fit (no limit)")
     add("--seed", type=integer(0), metavar="N", help="of all that is random (0)")
-    add("--jobs", type=integer(1), metavar="N", help="groups of members grown at a time (1)")
+    add("--jobs", type=integer(1), metavar="N", help="threads that share the members (1)")
     add(
         "--param",
         type=parameter,
