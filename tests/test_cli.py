@@ -435,6 +435,8 @@ def test_interrupted_fit_saves_the_best_model(folder, tmp_path, is_validated):
     process = module(
         "fit", folder / "flats.csv", "--target", "rent", "--out", out, "--members", "1", *endless,
         *([] if is_validated else ["--no-cv"]), stderr=end, env={**os.environ, "TERM": "xterm"},
+        # A shell in the background has it ignored, and so would whatever it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(end)
     shown = b""
