@@ -87,7 +87,7 @@ html_sidebars = {
     name: []
     for name in (
         "index", "installation", "user-guide", "comparison", "benchmarks", "export", "operators",
-        "method", "format", "engine-notes", "glossary",
+        "method", "format", "engine-notes", "glossary", "command-line",
     )
 }  # fmt: skip
 project_copyright = "the skevo developers"

@@ -71,7 +71,7 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
     ----------
     n_features_in_ : int
         Number of columns of the table.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if they are all strings.
     estimator_ : EvolvingRegressor or EvolvingClassifier
         The fitted estimator, with its history and formula.
@@ -209,7 +209,7 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        input_features : array-like of str of shape (n_features_in_,), default=None
+        input_features : array-like of str of shape (n_features,), default=None
             Names of the table's columns: ``feature_names_in_`` if they are known, else, if None,
             ``x0``, ``x1`` and so on.
 
