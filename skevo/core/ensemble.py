@@ -31,10 +31,10 @@ from .selection import MOST_INPUTS
 from .statistics import midmean, weighted_deviation
 from .topology import Index
 
-__all__ = ["MOST_NODES", "Ensemble"]
+__all__ = ["CORRECTED_ROWS", "MOST_NODES", "Ensemble"]
 
-# The correction is fitted to at most so many rows.
-_MOST_ROWS = 20_000
+# What a correction is fitted to: at most so many rows.
+CORRECTED_ROWS = 20_000
 # It has at most so many nodes, as many as the default number of members can have: its cost grows
 # with their square and cube.
 MOST_NODES = 1600
@@ -139,6 +139,7 @@ class Ensemble:
         Parameters
         ----------
         inputs : Inputs of shape (n_inputs, n_samples)
+            Of some rows.
         target : Tensor of shape (n_outputs, n_samples)
         weight : Tensor of shape (n_samples,)
         loss : Loss
@@ -154,8 +155,6 @@ class Ensemble:
         """
         if not loss.is_corrected:
             return self
-        rows = slice(None, None, -(-len(weight) // _MOST_ROWS))
-        inputs, target, weight = inputs[:, rows], target[:, rows], weight[rows]
         average = self.output(lambda some: inputs[:, some], len(weight))
         signal = weighted_deviation(average, weight).square()
         loss = loss.at_scale(average, target, weight)
