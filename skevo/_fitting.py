@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import sklearn
@@ -52,6 +52,8 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
     _path: list[list[Network]]
     _seed: int
     n_iter_: int
+    # Parameters on which the model does not depend, or only through what the members start from.
+    _beside_the_model: ClassVar[tuple[str, ...]] = ("n_jobs", "verbose", "warm_start", "init")
 
     # In one thread of torch: several would show in the last bits of what each computes a part of.
 
@@ -267,11 +269,10 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
 
     def _known_by(self, earlier: Sequence[Evolution] | None) -> Any:
         """Return what tells this fit from others, beside the rows."""
-        # On these the model does not depend, or only through ``earlier``.
         parameters = {
             name: value
             for name, value in self.get_params(deep=False).items()
-            if name not in ("n_jobs", "verbose", "warm_start", "init")
+            if name not in self._beside_the_model
         }
         before = [
             (member.network.weight.numpy(force=True), [record[:3] for record in member.history])

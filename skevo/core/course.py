@@ -212,6 +212,11 @@ class Growing(Protocol):
     """A group of members that grow, wherever that is: a grower, or what stands for one."""
 
     @property
+    def n_members(self) -> int:
+        """Members of the group."""
+        ...
+
+    @property
     def population(self) -> Population:
         """The networks as they are."""
         ...
@@ -258,7 +263,7 @@ class Growth:
         for grower in self.growers:
             state = grower.state
             found += [
-                next(courses).end(reason, state, member) for member in range(len(grower.population))
+                next(courses).end(reason, state, member) for member in range(grower.n_members)
             ]
         return found
 

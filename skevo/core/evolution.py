@@ -86,7 +86,7 @@ def evolve_networks(
     began = time.perf_counter() - before
     reason = stop_reason(stopping, courses, before)
     # What a single member computes would be divided.
-    n_threads = n_jobs if all(len(grower.population) > 1 for grower in growers) else 1
+    n_threads = n_jobs if all(grower.n_members > 1 for grower in growers) else 1
     with within(n_threads), torch.no_grad():
         while not reason:
             records = (advance or advance_all)(growers, growth.n_generations < 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .course import Evolution
 from .folds import Task
+from .grower import GrowerState
 from .network import Network
 from .population import Population
 from .table import AnyTable
@@ -56,6 +57,14 @@ class Group:
             for task in self.tasks
         ]
         return replace(self, tasks=tasks)
+
+    def going_on(self, state: GrowerState) -> Group:
+        """Return the group that goes on from the state of a grower."""
+        starts = [
+            replace(Evolution.of(state.population.network(k)), state=state)
+            for k in range(len(self.tasks))
+        ]
+        return replace(self, starts=starts)
 
     def views(self, table: AnyTable) -> list[AnyTable]:
         """Return what each member sees of a table."""
