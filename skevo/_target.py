@@ -136,7 +136,7 @@ class TargetRange:
 
 def columns_of(y: NDArray[Any]) -> Floats:
     """Return targets with a column for each output."""
-    return y.reshape(len(y), -1).astype(np.float64)
+    return (y[:, None] if y.ndim == 1 else y).astype(np.float64)
 
 
 def standard(rows: TrainingRows, known: TargetRange) -> TargetUnits:

@@ -10,7 +10,7 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 from distributed import Future
-from sklearn.utils.validation import _check_sample_weight, check_X_y
+from sklearn.utils.validation import check_array, check_non_negative, check_X_y
 
 from .._columns import Levels, categorical_columns, in_order, read_codes, values_of
 from .._reading import CHECKS
@@ -149,7 +149,11 @@ def read(raw: Raw, levels: Levels, numeric_target: bool, estimator: str) -> Part
         y_numeric=numeric_target,
         **CHECKS,
     )
-    weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
+    if weight is None:
+        return Part(X, y, np.ones(len(X)))
+    # Unlike a whole table, a part may have no weight at all.
+    weight = check_array(weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    check_non_negative(weight, "`sample_weight`")
     return Part(X, y, weight)
 
 

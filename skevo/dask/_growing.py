@@ -141,7 +141,9 @@ def _advance(last: _Step | None, part: Table, plan: tuple[Make, Group], first: b
 
 def _report(step: _Step) -> tuple[list[Generation], Population]:
     """Return what is told of a generation."""
-    return step.records, step.state.population
+    population = step.state.population
+    # Without what is known from elsewhere, or follows from the wiring.
+    return step.records, replace(population, operators=(), wiring=replace(population.wiring))
 
 
 def _state_of(step: _Step) -> GrowerState:

@@ -44,7 +44,7 @@ class DaskEvolvingRegressor(OnDask, EvolvingRegressor):
     >>> import dask.array as da
     >>> from distributed import Client, LocalCluster
     >>> from skevo.dask import DaskEvolvingRegressor
-    >>> cluster = LocalCluster(n_workers=1, processes=False, dashboard_address=None)
+    >>> cluster = LocalCluster(n_workers=1, processes=False, dashboard_address=":0")
     >>> client = Client(cluster)
     >>> X = da.random.default_rng(0).normal(size=(600, 3), chunks=(200, 3))
     >>> y = X[:, 0] * X[:, 1]
