@@ -66,6 +66,11 @@ class Cluster:
                     "skevo.callbacks.Checkpoint goes on where it was when it is started again."
                 )
 
+    def by_worker(self, futures: Sequence[Future]) -> list[Future]:
+        """Return futures, those of which a worker has the results side by side."""
+        homes = self.client.who_has(futures)
+        return sorted(futures, key=lambda future: sorted(homes.get(future.key, ())))
+
     def total(self, futures: Sequence[Future]) -> Any:
         """Return the sum of results, which workers add up."""
         while len(futures) > 1:

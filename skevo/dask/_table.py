@@ -116,13 +116,17 @@ class DaskTable:
     def total_of(self, function: Callable[[Block], Sums], population: Population, n: int) -> Sums:
         """Return the sum over blocks of n rows of what a function of their columns returns."""
         shared = self.cluster.share((population, n, function))
-        # A part without rows has no block.
-        starts = np.append(0, self._ends[:-1])
-        parts = [p for p, n in zip(self._parts, self._ends - starts, strict=True) if n]
         total: Sums = self.cluster.total(
-            [self.cluster.submit(_reduce, part, self._reading, shared) for part in parts]
+            [self.cluster.submit(_reduce, part, self._reading, shared) for part in self._full]
         )
         return total
+
+    @cached_property
+    def _full(self) -> list[Future]:
+        """The parts that have rows, those of a worker side by side: their sums stay there."""
+        counts = np.diff(self._ends, prepend=0)
+        parts = [part for part, count in zip(self._parts, counts, strict=True) if count]
+        return self.cluster.by_worker(parts)
 
     def for_member(self, number: int) -> DaskTable:
         """Return the table as a member reads it."""
