@@ -185,35 +185,28 @@ def run_lazy(options):
 
 
 def run_kill(options):
-    """Kill a worker ten times, at random moments of a fit, and compare the models."""
+    """Kill one of two workers at a random moment of each of ten fits, and compare the models."""
     with cluster(2, "4GB") as client:
         X, y = table(options.rows[0])
         began = time.perf_counter()
         expected = regressor(options).fit(X, y)
         seconds = time.perf_counter() - began
-        generator, done = np.random.default_rng(0), threading.Event()
-        moments = np.sort(generator.uniform(0.0, 3.0 * seconds + 60.0, 10))
-
-        def kill():
-            for wait in np.diff(moments, prepend=0.0):
-                if done.wait(wait):
-                    return
-                nanny = generator.choice(list(client.cluster.workers.values()))
-                if nanny.pid:
-                    os.kill(nanny.pid, signal.SIGKILL)
-                    killed.append(nanny.pid)
-
-        killed = []
-        thread = threading.Thread(target=kill)
-        thread.start()
-        n_fits = 0
-        while thread.is_alive():
+        generator = np.random.default_rng(0)
+        print(f"undisturbed: {seconds:.0f} s", flush=True)
+        for moment in generator.uniform(0.0, seconds, 10):
+            client.wait_for_workers(2)
+            nanny = generator.choice(list(client.cluster.workers.values()))
+            killer = threading.Timer(moment, os.kill, (nanny.pid, signal.SIGKILL))
+            began = time.perf_counter()
+            killer.start()
             model = regressor(options).fit(X, y)
-            n_fits += 1
+            killer.join()
             same = model._ensemble.network.topology == expected._ensemble.network.topology
-            print(f"fit {n_fits}: {len(killed)} workers killed so far, same model: {same}")
-        done.set()
-        thread.join()
+            print(
+                f"killed after {moment:.1f} s: {time.perf_counter() - began:.0f} s, "
+                f"same model: {same}",
+                flush=True,
+            )
 
 
 def run_beside(options):

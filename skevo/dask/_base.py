@@ -24,6 +24,10 @@ from ._partitions import Partitions
 
 __all__ = ["OnDask"]
 
+# Attributes that are there during a fit, and all that a local model has no use for.
+_OF_FIT = ("_cluster", "_raw")
+_OF_CLUSTER = (*_OF_FIT, "client")
+
 
 class OnDask(BaseEvolving):
     """Fit to collections, and predict them lazily."""
@@ -47,8 +51,12 @@ class OnDask(BaseEvolving):
         """
         check_is_fitted(self)
         local = self._local.__new__(self._local)
-        local.__dict__.update(self.__dict__)
-        del local.client
+        local.__dict__.update(
+            (name, value)
+            for name, value in self.__dict__.items()
+            # Callbacks may hold collections.
+            if name not in _OF_CLUSTER and not name.startswith(("_callback_", "_skl_"))
+        )
         return local
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -85,7 +93,7 @@ class OnDask(BaseEvolving):
         try:
             return self._fit(X, y, sample_weight, (None, None, None))
         finally:
-            for name in ("_cluster", "_raw"):
+            for name in _OF_FIT:
                 self.__dict__.pop(name, None)
 
     def _take_in(

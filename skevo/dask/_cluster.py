@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from typing import Any
 
-from distributed import Client, Future, default_client, wait
+from distributed import Client, Future, default_client
 
 __all__ = ["Cluster"]
 
@@ -26,15 +27,24 @@ class Cluster:
         self.client = default_client() if client is None else client
         if self.client.asynchronous:
             raise ValueError("client must not be asynchronous: fit waits for its results.")
+        self._waiting = ThreadPoolExecutor(1)
 
     @property
     def workers(self) -> list[str]:
         """Addresses of the workers, in order."""
         return sorted(self.client.nthreads())
 
-    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
         """Have a worker call a function of values and futures."""
-        return self.client.submit(function, *args, pure=False, **kwargs)
+        return self.client.submit(function, *args, pure=False)
+
+    def submit_to(self, home: Sequence[str], function: Callable[..., Any], *args: Any) -> Future:
+        """Have one of some workers call a function, or another one if they are lost."""
+        if not home:
+            return self.submit(function, *args)
+        return self.client.submit(
+            function, *args, pure=False, workers=home, allow_other_workers=True
+        )
 
     def share(self, value: Any) -> Future:
         """Have a value on workers, of which each that needs it gets one copy.
@@ -52,15 +62,19 @@ class Cluster:
         RuntimeError
             If there is no worker any more.
         """
+        # Dask would wait for workers forever.
+        results = self._waiting.submit(self.client.gather, futures)
         alone_since = None
         while True:
             try:
-                wait(futures, timeout=_GLANCE)
-                return self.client.gather(futures)
+                return results.result(timeout=_GLANCE)
             except TimeoutError:
-                now = time.monotonic()
-                alone_since = None if self.client.nthreads() else (alone_since or now)
+                if results.done():
+                    raise
+            now = time.monotonic()
+            alone_since = None if self.client.nthreads() else (alone_since or now)
             if alone_since is not None and now - alone_since >= _PATIENCE:
+                self.client.cancel(futures)
                 raise RuntimeError(
                     "All workers of the cluster are lost, and none has come back. A fit with "
                     "skevo.callbacks.Checkpoint goes on where it was when it is started again."

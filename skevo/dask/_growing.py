@@ -46,10 +46,11 @@ class ClusterNursery:
     def start(self, make: Make, group: Group, table: Any, given: Any) -> _Away:
         """Return what stands for the grower of a group, on the next of the workers."""
         workers = self._cluster.workers
-        home = workers[self._n_started % len(workers) :][:1]
+        # There may be none while lost ones are started again.
+        home = workers[self._n_started % max(1, len(workers)) :][:1]
         self._n_started += 1
         rows = group.rows
-        part = table.take_there(slice(None) if rows is None else rows, home)
+        part = table.take_to(home, slice(None) if rows is None else rows)
         plan = self._cluster.share((make, group if rows is None else group.within(rows)))
         return _Away(self._cluster, group, part, plan, home)
 
@@ -99,7 +100,7 @@ class _Away:
         return self._on_worker(_report, self._last)
 
     def _on_worker(self, function: Any, *args: Any) -> Future:
-        return self._cluster.submit(function, *args, workers=self._home, allow_other_workers=True)
+        return self._cluster.submit_to(self._home, function, *args)
 
 
 class _Step:

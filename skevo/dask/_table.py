@@ -85,10 +85,10 @@ class DaskTable:
         pieces, order = self._pieces(rows)
         return _join(order, *self.cluster.fetch(pieces))
 
-    def take_there(self, rows: Tensor | slice, workers: Sequence[str]) -> Future:
-        """Return some rows, read into the memory of one of some workers, or of any other."""
+    def take_to(self, home: Sequence[str], rows: Tensor | slice) -> Future:
+        """Return some rows, read into the memory of one of some workers."""
         pieces, order = self._pieces(rows)
-        return self.cluster.submit(_join, order, *pieces, workers=workers, allow_other_workers=True)
+        return self.cluster.submit_to(home, _join, order, *pieces)
 
     def _pieces(self, rows: Tensor | slice) -> tuple[list[Future], NDArray[np.int64]]:
         """Return rows by parts, and where each of the rows that are wanted is among them."""
