@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import column_or_1d
 
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
+from ._labels import Labels, indicators, multiply_weights
+from ._reading import RowsT
+from ._rows import TrainingRows
 from ._signature import adds_to
 from .core.calibration import fit_scale
 from .core.course import Evolution
@@ -145,23 +148,18 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             raise ValueError(f"classes must be at least 2, got {self.classes_.tolist()}.")
         return self._partial_fit(X, y, sample_weight)
 
-    def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
-    ) -> tuple[NDArray[np.float64], Loss]:
-        """Return the second class's or every class's indicator, and the log-loss."""
+    def _prepare(self, rows: TrainingRows, known: bool = False) -> Loss:
+        """Learn the classes, and return the log-loss."""
         if not known:
-            self._learn_classes(y)
-        return self._targets(y), LogLoss() if len(self.classes_) == 2 else CrossEntropy()
-
-    def _learn_classes(self, y: NDArray[Any]) -> None:
-        """Find the labels."""
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y must have at least 2 classes, got one class only: {self.classes_[0]!r}."
-            )
+            self.classes_ = classes = rows.sum(Labels.of).classes
+            if len(classes) < 2:
+                raise ValueError(
+                    f"y must have at least 2 classes, got one class only: {classes[0]!r}."
+                )
+        else:
+            unknown = np.setdiff1d(rows.sum(Labels.of).classes, self.classes_)
+            _refuse(unknown)
+        return LogLoss() if len(self.classes_) == 2 else CrossEntropy()
 
     def _finish(
         self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
@@ -169,31 +167,30 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         """Return the ensemble with its log-odds drawn towards zero."""
         return ensemble.scaled(fit_scale(held_out, loss))
 
-    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the second class's or every class's indicator."""
-        y, classes = column_or_1d(y), self.classes_
-        unknown = np.setdiff1d(y, classes)
-        if len(unknown):
-            raise ValueError(f"y has labels that are not among the classes: {unknown.tolist()}.")
-        codes = np.searchsorted(classes, y)
-        return (
-            codes[:, None].astype(np.float64) if len(classes) == 2 else np.eye(len(classes))[codes]
-        )
+    @property
+    def _n_outputs(self) -> int:
+        """Outputs of a network."""
+        return len(self._shown_classes)
 
-    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weights of rows times those of their classes."""
+    @property
+    def _as_targets(self) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+        """What turns labels into the second class's or every class's indicator."""
+        return partial(indicators, classes=self.classes_)
+
+    def _in_user_units(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the indicators."""
+        return indicators(y, self.classes_)
+
+    def _check_given(self, y: NDArray[Any]) -> None:
+        """Raise ValueError if there are labels of unknown classes."""
+        _refuse(np.setdiff1d(column_or_1d(y), self.classes_))
+
+    def _weighed(self, rows: RowsT) -> RowsT:
+        """Return rows whose weights are multiplied with those of their classes."""
         if self.class_weight is None:
-            return sample_weight
-        y = column_or_1d(y)
-        # A class of which no row weighs anything is as good as absent.
-        present = sample_weight > 0
-        classes, codes = np.unique(y[present], return_inverse=True)
-        weight, known = np.zeros(len(y)), {"y": y[present], "sample_weight": sample_weight[present]}
-        of_classes = compute_class_weight(self.class_weight, classes=classes, **known)
-        if (of_classes < 0).any():
-            raise ValueError(f"class_weight must not be negative, got {self.class_weight}.")
-        weight[present] = sample_weight[present] * of_classes[codes]
-        return weight
+            return rows
+        classes, factors = rows.sum(Labels.of).factors(self.class_weight)
+        return rows.map(partial(multiply_weights, classes=classes, factors=factors))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds of rows.
@@ -254,3 +251,9 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
     def _shown_classes(self) -> NDArray[Any]:
         """The classes that have an output."""
         return self.classes_[1:] if len(self.classes_) == 2 else self.classes_
+
+
+def _refuse(unknown: NDArray[Any]) -> None:
+    """Raise ValueError if there are unknown labels."""
+    if len(unknown):
+        raise ValueError(f"y has labels that are not among the classes: {unknown.tolist()}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,16 @@ from ._level_means import places
 from .core.statistics import weighted_quantiles
 
 __all__ = [
+    "Cells",
     "Encoding",
     "Levels",
     "categorical_columns",
     "find_levels",
     "fit_encoding",
+    "in_order",
     "is_frame",
     "read_codes",
+    "values_of",
 ]
 
 # The levels of each categorical column, by its position.
@@ -29,10 +32,9 @@ Levels = Mapping[int, tuple[Any, ...]]
 
 # A level of fewer rows, in units of weight, has no column of its own, nor has any of a category of
 # which more than so many levels are there twice.
-_RARE = 5.0
+# A hair less, so that the rounding of sums cannot tell.
+_RARE, _TWICE = 5.0 * (1.0 - 1e-9), 2.0 * (1.0 - 1e-9)
 _MOST_LEVELS = 255
-# Medians are those of at least so many rows, if there are as many.
-_SAMPLE = 100_000
 # Rows that are looked through at a time.
 _BLOCK = 65_536
 # How the dtypes of pandas and polars begin whose values are levels whatever they are, or are
@@ -144,39 +146,84 @@ class Encoding:
         ]
 
 
+@dataclass(frozen=True)
+class Cells:
+    """What is known of the cells of some rows, and by a sum of those of all.
+
+    Attributes
+    ----------
+    n_rows : int
+    missing : ndarray of shape (n_features,), bool
+        Columns with missing cells.
+    weight : dict of int to ndarray of shape (n_levels,)
+        For each categorical column what the rows at its levels weigh.
+    """
+
+    n_rows: int
+    missing: NDArray[np.bool_]
+    weight: Mapping[int, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, X: NDArray[np.floating], weight: NDArray[np.float64], levels: Levels) -> Cells:
+        """Return that of some rows.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Numbers, and codes of levels; NaN where a cell is missing.
+        weight : ndarray of shape (n_samples,)
+        levels : dict of int to tuple
+        """
+        missing = np.zeros(X.shape[1], dtype=bool)
+        weights: dict[int, NDArray[np.float64]] = {}
+        for start in range(0, len(X), _BLOCK):
+            missing |= np.isnan(X[start : start + _BLOCK]).any(axis=0)
+        for column in sorted(levels):
+            # A code per level, and one more for missing cells.
+            codes = np.nan_to_num(X[:, column], nan=len(levels[column])).astype(np.int64)
+            n_codes = len(levels[column]) + 1
+            weights[column] = np.bincount(codes, weight, n_codes)[:-1].astype(np.float64)
+        return cls(len(X), missing, weights)
+
+    def __add__(self, other: Cells) -> Cells:
+        weight = {column: own + other.weight[column] for column, own in self.weight.items()}
+        return Cells(self.n_rows + other.n_rows, self.missing | other.missing, weight)
+
+
 def fit_encoding(
-    X: NDArray[np.floating], sample_weight: NDArray[np.float64], levels: Levels
+    X: NDArray[np.floating],
+    sample_weight: NDArray[np.float64],
+    levels: Levels,
+    cells: Cells | None = None,
 ) -> Encoding:
     """Fit the encoding.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        Numbers, and codes of levels; NaN where a cell is missing.
+        Rows whose medians stand for missing cells: numbers, and codes of levels; NaN where a cell
+        is missing.
     sample_weight : ndarray of shape (n_samples,)
     levels : dict of int to tuple
+    cells : Cells, default=None
+        Of all rows, if these are only some of them.
 
     Returns
     -------
     Encoding
     """
+    if cells is None:
+        cells = Cells.of(X, sample_weight, levels)
     n_features = X.shape[1]
-    is_missing = np.zeros(n_features, dtype=bool)
-    for start in range(0, len(X), _BLOCK):
-        is_missing |= np.isnan(X[start : start + _BLOCK]).any(axis=0)
     numeric = np.setdiff1d(np.arange(n_features), [*levels]).astype(np.int64)
-    some = slice(None, None, max(1, len(X) // _SAMPLE))
-    fill = _medians(X[some][:, numeric], sample_weight[some], is_missing[numeric])
+    fill = _medians(X[:, numeric], sample_weight, cells.missing[numeric])
     shown, told = [], []
-    for column in sorted(levels):
-        # A code per level, and one more for missing cells.
-        codes = np.nan_to_num(X[:, column], nan=len(levels[column])).astype(np.int64)
-        weight = np.bincount(codes, sample_weight, len(levels[column]) + 1)[:-1]
+    for column, weight in cells.weight.items():
         own = np.flatnonzero(weight >= _RARE)
-        if np.count_nonzero(weight >= 2.0) > _MOST_LEVELS:
+        if np.count_nonzero(weight >= _TWICE) > _MOST_LEVELS:
             told.append(column)
             continue
-        if len(own) == np.count_nonzero(weight) == 2 and not is_missing[column]:
+        if len(own) == np.count_nonzero(weight) == 2 and not cells.missing[column]:
             # Of two levels one says it all.
             own = own[1:]
         shown += [(column, code) for code in own]
@@ -185,7 +232,7 @@ def fit_encoding(
         levels,
         numeric,
         fill,
-        np.flatnonzero(is_missing),
+        np.flatnonzero(cells.missing),
         np.array(shown, dtype=np.int64).reshape(-1, 2),
         np.array(told, dtype=np.int64),
     )
@@ -280,19 +327,26 @@ def find_levels(X: Any, columns: Sequence[int]) -> Levels:
     X : array-like of shape (n_samples, n_features)
     columns : sequence of int
     """
-    return {
-        column: tuple(
-            sorted(
-                {value for value in _cells(X, column) if not _is_missing(value)},
-                # Values of different types have no order, but numbers have.
-                key=lambda value: (
-                    "" if isinstance(value, float | int) else str(type(value)),
-                    value,
-                ),
-            )
+    return {column: in_order(values_of(X, column)) for column in columns}
+
+
+def values_of(X: Any, column: int) -> set[Any]:
+    """Return the values of a column that are not missing."""
+    return {value for value in _cells(X, column) if not _is_missing(value)}
+
+
+def in_order(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return values in the order of levels."""
+    # Values of different types have no order, but numbers have.
+    return tuple(
+        sorted(
+            values,
+            key=lambda value: (
+                "" if isinstance(value, float | int) else str(type(value)),
+                value,
+            ),
         )
-        for column in columns
-    }
+    )
 
 
 def read_codes(X: Any, levels: Levels) -> NDArray[np.float64]:

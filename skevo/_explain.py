@@ -18,7 +18,7 @@ from .core.attribution import attribute, loss_rises, most_typical
 from .core.ensemble import Ensemble
 from .core.losses import Loss
 from .core.network import Network
-from .core.table import Table
+from .core.table import AnyTable, every_so_many
 from .core.threads import torch_threads
 
 __all__ = ["Contributions", "Explains"]
@@ -318,21 +318,20 @@ class Explains(ReadsTables):
             )
         return measured
 
-    def _measure(self, table: Table, loss: Loss) -> None:
+    def _measure(self, table: AnyTable, loss: Loss) -> None:
         """Find a typical row, and measure the columns, on some of the training rows.
 
         Parameters
         ----------
-        table : Table
+        table : AnyTable
             The training rows.
         loss : Loss
         """
         like, n_outputs = self._ensemble.network.weight, self._ensemble.n_outputs
         n_rows = max(1, min(_MOST_ROWS, _MOST_VALUES // (n_outputs * like.shape[1])))
-        some = slice(None, None, -(-len(table.weight) // n_rows))
+        some = table.take(every_so_many(len(table), n_rows))
         inputs, target, weight = (
-            part.to("cpu", torch.float64)
-            for part in (table.inputs[:, some], table.target[:, some], table.weight[some])
+            part.to("cpu", torch.float64) for part in (some.inputs[:, :], some.target, some.weight)
         )
         # Several threads would show in the last bits.
         with torch_threads(1):

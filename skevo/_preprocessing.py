@@ -21,8 +21,6 @@ _NORMAL_RANGE = 1.3489795
 KNEE = 3.0
 # Columns whose median is farther from zero, in spreads, are centred.
 _FAR = 10.0
-# Medians and spreads are those of at least so many rows, if there are as many.
-_SAMPLE = 100_000
 
 
 class ScaledColumns:
@@ -158,8 +156,7 @@ def fit_scaling(
     Scaling
         Of the encoded columns.
     """
-    some = slice(None, None, max(1, len(X) // _SAMPLE))
-    X, sample_weight = encoding(X[some]), sample_weight[some]
+    X = encoding(X)
     columns = torch.from_numpy(np.array(X.T, dtype=np.float64, order="C"))
     quartiles = weighted_quantiles(columns, torch.from_numpy(sample_weight), _LEVELS).numpy()
     center = quartiles[:, 1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ from sklearn.utils.validation import (
 )
 
 from ._columns import (
+    Cells,
     Encoding,
+    Levels,
     categorical_columns,
     find_levels,
     fit_encoding,
@@ -29,30 +32,14 @@ from ._columns import (
 )
 from ._level_means import OrderedMeans
 from ._preprocessing import Scaling, fit_scaling
+from ._rows import Part, TrainingRows, Whole
 
-__all__ = ["ReadsTables", "Rows"]
+__all__ = ["CHECKS", "ReadsTables"]
+
+RowsT = TypeVar("RowsT", bound=TrainingRows)
 
 # What is asked of rows; cells may be missing.
-_CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
-
-
-class Rows(NamedTuple):
-    """Rows to fit to, or to be judged by.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        With codes for levels, and NaN for missing cells.
-    target : ndarray of shape (n_samples, n_outputs)
-    weight : ndarray of shape (n_samples,)
-    means : OrderedMeans, or None
-        What rows to fit to are told of categories of many levels, if there are any.
-    """
-
-    X: NDArray[np.floating]
-    target: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    means: OrderedMeans | None = None
+CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 
 
 class ReadsTables(BaseEstimator):
@@ -64,9 +51,9 @@ class ReadsTables(BaseEstimator):
     init: Any
     categorical_features: Any
 
-    def _validate(
+    def _take_in(
         self, X: Any, y: Any, sample_weight: Any, known: bool, reset: bool = True
-    ) -> tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64]]:
+    ) -> TrainingRows:
         """Check rows and weights; rows of weight zero are left out.
 
         Parameters
@@ -76,71 +63,56 @@ class ReadsTables(BaseEstimator):
             Whether the columns are those of the fit before; else they are fitted.
         reset : bool, default=True
             Whether names and number of columns may differ from those of the fit before.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            With codes for levels, and NaN for missing cells.
-        y : ndarray
-        sample_weight : ndarray of shape (n_samples,)
         """
+        if known or self.init is not None:
+            levels = (self if known else self._start())._encoding.levels
+        else:
+            levels = self._find_levels(X)
+        rows = self._weighed(self._rows(X, y, sample_weight, levels, reset)).map(_that_count)
+        if not len(rows):
+            raise ValueError("sample_weight must have at least one positive value.")
+        if not known:
+            self._encoding = (
+                _fit_encoding(rows, levels) if self.init is None else self._start()._encoding
+            )
+        return rows
+
+    def _find_levels(self, X: Any) -> Levels:
+        """Return the levels of the categorical columns."""
+        return find_levels(X, categorical_columns(X, self.categorical_features))
+
+    def _rows(
+        self, X: Any, y: Any, sample_weight: Any, levels: Levels, reset: bool
+    ) -> TrainingRows:
+        """Check rows and weights, and return them with codes for levels."""
         checks: dict[str, Any] = {
-            **_CHECKS,
+            **CHECKS,
             "multi_output": True,
             "y_numeric": self._numeric_target,
             "ensure_min_samples": 2 if reset else 1,
         }
-        if known or self.init is not None:
-            levels = (self if known else self._start())._encoding.levels
-        else:
-            levels = find_levels(X, categorical_columns(X, self.categorical_features))
         if levels:
             validate_data(self, X, y, reset=reset, skip_check_array=True)
             X, y = check_X_y(read_codes(X, levels), y, estimator=self, **checks)
         else:
             X, y = validate_data(self, X, y, reset=reset, **checks)
-        sample_weight = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        sample_weight = self._weights(y, sample_weight)
-        rows = sample_weight > 0
-        if not rows.any():
-            raise ValueError("sample_weight must have at least one positive value.")
-        if not rows.all():
-            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
-        if not known:
-            self._encoding = (
-                fit_encoding(X, sample_weight, levels)
-                if self.init is None
-                else self._start()._encoding
-            )
-        return X, y, sample_weight
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return Whole(Part(X, y, weight))
 
-    def _learn_scale(
-        self,
-        X: NDArray[np.floating],
-        target: NDArray[np.float64],
-        sample_weight: NDArray[np.float64],
-        known: bool,
-    ) -> OrderedMeans | None:
+    def _learn_scale(self, rows: TrainingRows, known: bool) -> None:
         """Fit how columns are scaled, and the means of the target at levels of categories.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
-        target : ndarray of shape (n_samples, n_outputs)
-            In the user's units.
-        sample_weight : ndarray of shape (n_samples,)
+        rows : TrainingRows
         known : bool
             Whether the columns are those of the fit before.
         """
-        encoding, means = self._encoding, None
-        if len(encoding.told):
-            n_levels = [len(encoding.levels[column]) for column in encoding.told]
-            means = OrderedMeans(X[:, encoding.told], n_levels, target, sample_weight)
-            self._encoding = encoding = replace(encoding, means=means.means)
+        if len(self._encoding.told):
+            self._encoding = self._tell(rows)
         if self.init is None and not known:
-            self._scaling = fit_scaling(X, sample_weight, encoding)
+            sample = rows.sample()
+            self._scaling = fit_scaling(sample.X, sample.weight, self._encoding)
         elif not known:
             start = self._start()
             if self.n_features_in_ != start.n_features_in_:
@@ -148,13 +120,25 @@ class ReadsTables(BaseEstimator):
                     f"init must be fitted to the same columns, {self.n_features_in_}, got "
                     f"{start.n_features_in_}."
                 )
-            if len(encoding) != len(start._encoding):
+            if len(self._encoding) != len(start._encoding):
                 raise ValueError(
                     "init must be fitted to as many outputs, for categories with many levels are "
                     "encoded as means of the outputs."
                 )
             self._scaling = start._scaling
-        return means
+
+    def _tell(self, rows: TrainingRows) -> Encoding:
+        """Return the encoding with means of the target, which the rows are told of as well."""
+        assert isinstance(rows, Whole)
+        encoding, part = self._encoding, rows.part
+        n_levels = [len(encoding.levels[column]) for column in encoding.told]
+        shown = self._in_user_units(part.y)
+        rows.means = OrderedMeans(part.X[:, encoding.told], n_levels, shown, part.weight)
+        return replace(encoding, means=rows.means.means)
+
+    @abstractmethod
+    def _in_user_units(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Return targets, of shape (n_samples, n_outputs), as users know them."""
 
     def _start(self) -> ReadsTables:
         """Return the fitted estimator whose networks the members start from."""
@@ -171,7 +155,7 @@ class ReadsTables(BaseEstimator):
             )
         return start
 
-    def _given(self, X: Any, y: Any, sample_weight: Any) -> Rows | None:
+    def _given(self, X: Any, y: Any, sample_weight: Any) -> Whole | None:
         """Check the validation rows that are given, if there are any."""
         if X is None and y is None:
             if sample_weight is not None:
@@ -188,27 +172,27 @@ class ReadsTables(BaseEstimator):
         )
         check_consistent_length(X, y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        weight = self._weights(y, weight)
-        rows = weight > 0
-        if not rows.any():
+        rows = self._weighed(Whole(Part(X, y, weight))).map(_that_count)
+        if not len(rows):
             raise ValueError("sample_weight_val must have at least one positive value.")
-        return Rows(X[rows], self._targets(y[rows]), weight[rows])
+        self._check_given(rows.part.y)
+        return rows
 
-    def _weights(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what rows weigh, given what the user says of each."""
-        return sample_weight
+    def _weighed(self, rows: RowsT) -> RowsT:
+        """Return rows with their weights, given what the user says of each."""
+        return rows
 
     @abstractmethod
-    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
-        """Return targets of shape (n_samples, n_outputs) of rows that are not trained on."""
+    def _check_given(self, y: NDArray[Any]) -> None:
+        """Raise ValueError if targets are none that members can be judged by."""
 
     def _read(self, X: Any) -> NDArray[np.floating]:
         """Check new rows, and return them with codes for levels."""
         if self._encoding.levels and not issparse(X):
             validate_data(self, X, reset=False, skip_check_array=True)
-            X = check_array(read_codes(X, self._encoding.levels), estimator=self, **_CHECKS)
+            X = check_array(read_codes(X, self._encoding.levels), estimator=self, **CHECKS)
         else:
-            X = validate_data(self, X, reset=False, **_CHECKS)
+            X = validate_data(self, X, reset=False, **CHECKS)
         rows: NDArray[np.floating] = X
         return rows
 
@@ -218,3 +202,20 @@ class ReadsTables(BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
+
+
+def _that_count(part: Part) -> Part:
+    """Return the rows whose weight is not zero."""
+    counts = part.weight > 0
+    return part if counts.all() else part.of(counts)
+
+
+def _fit_encoding(rows: TrainingRows, levels: Levels) -> Encoding:
+    """Fit how the cells of rows become columns of finite numbers."""
+    cells = rows.sum(partial(_cells_of, levels=levels))
+    sample = rows.sample()
+    return fit_encoding(sample.X, sample.weight, levels, cells)
+
+
+def _cells_of(part: Part, levels: Levels) -> Cells:
+    return Cells.of(part.X, part.weight, levels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -17,11 +18,20 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
+from ._rows import TrainingRows
 from ._signature import adds_to
-from ._target import TargetUnits, logarithmic, pinball, standard
+from ._target import (
+    TargetRange,
+    TargetUnits,
+    columns_of,
+    logarithmic,
+    pinball,
+    standard,
+    summed_loss_of_mean,
+)
 from .core.conformal import Intervals, fit_intervals
 from .core.course import Evolution
-from .core.deviances import GammaDeviance, PoissonDeviance
+from .core.deviances import Deviance, GammaDeviance, PoissonDeviance
 from .core.ensemble import Ensemble
 from .core.held_out import HeldOut
 from .core.losses import Loss, SquaredError, TorchLoss
@@ -252,51 +262,59 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         interval = np.stack([middle - half, middle + half], axis=-1)
         return interval[:, 0] if self._single_output else interval
 
-    def _prepare(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64], known: bool = False
-    ) -> tuple[NDArray[np.float64], Loss]:
-        """Return targets in the network's units, and their loss."""
-        self._single_output = y.ndim == 1
-        target = _columns(y)
-        self._check_targets(target)
-        self._units = units = self._target_units(target, sample_weight)
-        target = units(target)
-        return target, self._torch_loss(units, target, sample_weight, self._torch_dtype(len(y)))
+    def _prepare(self, rows: TrainingRows, known: bool = False) -> Loss:
+        """Learn the units of the targets, and return the loss in the network's units."""
+        found = rows.sum(TargetRange.of)
+        self._single_output = found.single
+        self._check_targets(found.low)
+        self._units = units = self._target_units(rows, found)
+        if self.loss in ("poisson", "gamma"):
+            return self._deviance(rows, found)
+        return self._torch_loss(units, self._torch_dtype(len(rows)))
 
-    def _in_user_units(self, y: NDArray[Any], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _in_user_units(self, y: NDArray[Any]) -> NDArray[np.float64]:
         """Return targets as they were passed."""
-        return _columns(y)
+        return columns_of(y)
 
-    def _check_targets(self, target: NDArray[np.float64]) -> None:
-        """Raise ValueError if the loss cannot be had of the targets."""
-        if self.loss == "poisson" and not (target >= 0).all():
+    def _check_targets(self, lowest: NDArray[np.float64]) -> None:
+        """Raise ValueError if the loss cannot be had of targets, given the lowest of each."""
+        if self.loss == "poisson" and not (lowest >= 0).all():
             raise ValueError("loss='poisson' requires non-negative y and sum(y) > 0.")
-        if self.loss == "gamma" and not (target > 0).all():
+        if self.loss == "gamma" and not (lowest > 0).all():
             raise ValueError("loss='gamma' requires strictly positive y.")
 
-    def _target_units(
-        self, target: NDArray[np.float64], weight: NDArray[np.float64]
-    ) -> TargetUnits:
+    def _target_units(self, rows: TrainingRows, found: TargetRange) -> TargetUnits:
         """Return the units to work in."""
         if self.loss == "quantile":
             if self.quantile is None:
                 raise ValueError("quantile must be set when loss='quantile', got None.")
-            return pinball(target, weight, self.quantile)
+            return pinball(rows, found, self.quantile)
         if self.loss in ("absolute_error", "huber"):
-            return pinball(target, weight, 0.5)
-        if self.loss == "poisson" and not (target > 0).any(axis=0).all():
+            return pinball(rows, found, 0.5)
+        if self.loss == "poisson" and not (found.high > 0).all():
             raise ValueError("loss='poisson' requires non-negative y and sum(y) > 0.")
         if self.loss in ("poisson", "gamma"):
-            return logarithmic(target, weight)
-        return standard(target, weight)
+            return logarithmic(found)
+        return standard(rows, found)
 
-    def _targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
-        """Return targets in the network's units."""
-        target, n_outputs = _columns(y), len(self._units.low)
-        if y.ndim != (1 if self._single_output else 2) or target.shape[1] != n_outputs:
-            raise ValueError(f"y_val must have the outputs of y, {n_outputs}, got shape {y.shape}.")
-        self._check_targets(target)
-        return self._units(target)
+    @property
+    def _n_outputs(self) -> int:
+        """Outputs of a network."""
+        return len(self._units.low)
+
+    @property
+    def _as_targets(self) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+        """What brings targets to the network's units."""
+        return self._units.of
+
+    def _check_given(self, y: NDArray[Any]) -> None:
+        """Raise ValueError if targets are none that members can be judged by."""
+        target = columns_of(y)
+        if y.ndim != (1 if self._single_output else 2) or target.shape[1] != self._n_outputs:
+            raise ValueError(
+                f"y_val must have the outputs of y, {self._n_outputs}, got shape {y.shape}."
+            )
+        self._check_targets(target.min(axis=0))
 
     def _finish(
         self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
@@ -315,14 +333,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         self._intervals = fit_intervals(held_out, self._units.limits, inflation)
         return ensemble
 
-    def _torch_loss(
-        self,
-        units: TargetUnits,
-        target: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        dtype: torch.dtype,
-    ) -> Loss:
-        """Return the loss of targets in the network's units."""
+    def _torch_loss(self, units: TargetUnits, dtype: torch.dtype) -> Loss:
+        """Return the loss of targets in the network's units, where all rows have the same."""
         if callable(self.loss):
             shift, factor = (
                 torch.as_tensor(part, dtype=dtype)[:, None].to(self._device())
@@ -332,11 +344,17 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         if self.loss == "quantile":
             assert self.quantile is not None
             return quantile_loss(self.quantile)
-        if self.loss in ("poisson", "gamma"):
-            deviance = PoissonDeviance() if self.loss == "poisson" else GammaDeviance()
-            return deviance.of(torch.from_numpy(target.T), torch.from_numpy(weight))
         named = {"absolute_error": quantile_loss(0.5), "huber": huber()}
         return named.get(self.loss, SquaredError())
+
+    def _deviance(self, rows: TrainingRows, found: TargetRange) -> Deviance:
+        """Return the deviance of targets in the network's units."""
+        low, high = ((limit - self._units.offset) for limit in (self._units.low, self._units.high))
+        deviance = (PoissonDeviance if self.loss == "poisson" else GammaDeviance)(
+            float(low.min()), float(high.max())
+        )
+        total = rows.sum(partial(summed_loss_of_mean, loss=deviance, units=self._units))
+        return replace(deviance, constant=float(total / found.weight) or 1.0)
 
     def _output(self, X: Any) -> NDArray[np.float64]:
         """Evaluate the network on new rows, in the target's units or their logarithm."""
@@ -379,8 +397,3 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         """Return what the formula calls the outputs."""
         names = self._target_names()
         return [f"log({name})" for name in names] if self._units.log else names
-
-
-def _columns(y: NDArray[Any]) -> NDArray[np.float64]:
-    """Return targets with a column for each output."""
-    return y.reshape(len(y), -1).astype(np.float64)

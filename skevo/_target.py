@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .core.statistics import positive_range, weighted_quantiles, widened_range
+from ._exact import exact_sum
+from ._rows import Part, TrainingRows
+from .core.losses import Loss
+from .core.statistics import kept_positive, weighted_quantiles, widened_range
 
-__all__ = ["TargetUnits", "logarithmic", "pinball", "standard"]
+__all__ = [
+    "TargetRange",
+    "TargetUnits",
+    "columns_of",
+    "logarithmic",
+    "pinball",
+    "standard",
+    "summed_loss_of_mean",
+]
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +60,10 @@ class TargetUnits:
         """Return targets of shape (n_samples, n_outputs) in the network's units."""
         return (target - self.shift) / self.scale
 
+    def of(self, y: NDArray[Any]) -> Floats:
+        """Return targets as they were passed, in the network's units."""
+        return self(columns_of(y))
+
     def values(self, output: torch.Tensor) -> torch.Tensor:
         """Return what outputs stand for among targets in the network's units."""
         return output.exp() if self.log else output
@@ -63,32 +81,96 @@ class TargetUnits:
         return np.exp(output, out=output) if self.log else output
 
 
-def standard(target: Floats, weight: Floats) -> TargetUnits:
+@dataclass(frozen=True)
+class TargetRange:
+    """What is known of the targets of some rows, and by a sum of those of all.
+
+    Attributes
+    ----------
+    weight : Fraction
+    total : tuple of Fraction, n_outputs of them
+        Weighted sums.
+    low, high : ndarray of shape (n_outputs,)
+    smallest : ndarray of shape (n_outputs,)
+        The smallest positive target; infinite where there is none.
+    single : bool
+        Whether they have one dimension.
+    """
+
+    weight: Fraction
+    total: tuple[Fraction, ...]
+    low: Floats
+    high: Floats
+    smallest: Floats
+    single: bool
+
+    @classmethod
+    def of(cls, part: Part) -> TargetRange:
+        """Return that of some rows."""
+        target = columns_of(part.y)
+        positive = np.where(target > 0, target, np.inf)
+        return cls(
+            exact_sum(part.weight),
+            tuple(exact_sum(part.weight * column) for column in target.T),
+            target.min(axis=0, initial=np.inf),
+            target.max(axis=0, initial=-np.inf),
+            positive.min(axis=0, initial=np.inf),
+            part.y.ndim == 1,
+        )
+
+    def __add__(self, other: TargetRange) -> TargetRange:
+        return TargetRange(
+            self.weight + other.weight,
+            tuple(one + two for one, two in zip(self.total, other.total, strict=True)),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            np.minimum(self.smallest, other.smallest),
+            self.single,
+        )
+
+    @property
+    def mean(self) -> Floats:
+        """Weighted means, of shape (n_outputs,)."""
+        return np.array([float(total / self.weight) for total in self.total])
+
+
+def columns_of(y: NDArray[Any]) -> Floats:
+    """Return targets with a column for each output."""
+    return (y[:, None] if y.ndim == 1 else y).astype(np.float64)
+
+
+def standard(rows: TrainingRows, known: TargetRange) -> TargetUnits:
     """Return units of mean 0 and deviation 1.
 
     Parameters
     ----------
-    target : ndarray of shape (n_samples, n_outputs)
-    weight : ndarray of shape (n_samples,)
+    rows : TrainingRows
+    known : TargetRange
+        Of the rows.
     """
-    mean = np.average(target, axis=0, weights=weight)
-    deviation = np.sqrt(np.average((target - mean) ** 2, axis=0, weights=weight))
-    return _linear(target, mean, deviation)
+    mean = known.mean
+    squares = rows.sum(partial(_Squares.of, center=mean)).total
+    deviation = np.array([float(square / known.weight) ** 0.5 for square in squares])
+    return _linear(known, mean, deviation)
 
 
-def pinball(target: Floats, weight: Floats, quantile: float) -> TargetUnits:
-    """Return units in which the quantile is 0, and has a pinball loss of 1."""
-    rows, weights = torch.from_numpy(target.T), torch.from_numpy(weight)
-    center = weighted_quantiles(rows, weights, [quantile])[:, 0].numpy()
+def pinball(rows: TrainingRows, known: TargetRange, quantile: float) -> TargetUnits:
+    """Return units in which the quantile of a sample is 0, and has a pinball loss of 1."""
+    sample = rows.sample()
+    target, weight = columns_of(sample.y), sample.weight
+    center = weighted_quantiles(
+        torch.from_numpy(target.T), torch.from_numpy(weight), [quantile]
+    )[:, 0].numpy()  # fmt: skip
     error = target - center
     loss = np.maximum(quantile * error, (quantile - 1.0) * error)
-    return _linear(target, center, np.average(loss, axis=0, weights=weight))
+    return _linear(known, center, np.average(loss, axis=0, weights=weight))
 
 
-def logarithmic(target: Floats, weight: Floats) -> TargetUnits:
+def logarithmic(known: TargetRange) -> TargetUnits:
     """Return units of mean 1, in which the output 0 stands for the mean."""
-    mean = np.average(target, axis=0, weights=weight)
-    low, high = positive_range(torch.from_numpy(target.T), torch.from_numpy(weight))
+    mean = known.mean
+    smallest, middle = (torch.from_numpy(part)[:, None] for part in (known.smallest, mean))
+    low, high = kept_positive(*_widened(known), smallest, middle)
     return TargetUnits(
         shift=np.zeros_like(mean),
         scale=mean,
@@ -100,8 +182,42 @@ def logarithmic(target: Floats, weight: Floats) -> TargetUnits:
     )
 
 
-def _linear(target: Floats, shift: Floats, spread: Floats) -> TargetUnits:
+@dataclass(frozen=True)
+class _Squares:
+    """Weighted sums of squared distances from a center."""
+
+    total: tuple[Fraction, ...]
+
+    @classmethod
+    def of(cls, part: Part, center: Floats) -> _Squares:
+        squares = (columns_of(part.y) - center) ** 2
+        return cls(tuple(exact_sum(part.weight * column) for column in squares.T))
+
+    def __add__(self, other: _Squares) -> _Squares:
+        return _Squares(tuple(a + b for a, b in zip(self.total, other.total, strict=True)))
+
+
+def summed_loss_of_mean(part: Part, loss: Loss, units: TargetUnits) -> Fraction:
+    """Return the weighted sum of the losses of rows if the output is 0, which stands for the mean.
+
+    Parameters
+    ----------
+    part : Part
+    loss : Loss
+        Of targets in these units.
+    units : TargetUnits
+    """
+    target = torch.from_numpy(units.of(part.y).T)
+    return exact_sum(part.weight * loss.value(torch.zeros_like(target), target).numpy())
+
+
+def _widened(known: TargetRange) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the range of the targets and a tenth more, of shape (n_outputs, 1)."""
+    return widened_range(torch.from_numpy(np.stack([known.low, known.high], axis=1)))
+
+
+def _linear(known: TargetRange, shift: Floats, spread: Floats) -> TargetUnits:
     """Return units shifted and divided by the spread of the targets, where they have one."""
     scale = np.where(spread > _ROUNDING * np.abs(shift), spread, 1.0)
-    low, high = (bound[:, 0].numpy() for bound in widened_range(torch.from_numpy(target.T)))
-    return TargetUnits(shift, scale, shift, scale, low, high)
+    low, high = _widened(known)
+    return TargetUnits(shift, scale, shift, scale, low[:, 0].numpy(), high[:, 0].numpy())

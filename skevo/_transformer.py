@@ -23,11 +23,12 @@ from sklearn.utils.validation import (
 from ._base import BaseEvolving
 from ._classifier import EvolvingClassifier
 from ._formula import column_texts
-from ._reading import Rows
 from ._regressor import EvolvingRegressor
+from ._rows import Part, Whole
 from .core.distinct import choose_distinct, output_noise
 from .core.losses import Loss
 from .core.statistics import widened_range
+from .core.table import every_so_many
 from .core.threads import torch_threads
 
 __all__ = ["EvolvingTransformer"]
@@ -185,8 +186,9 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
         columns = self._evaluate(model._read(X))
         if train.means is not None:
             weight = _check_sample_weight(sample_weight, columns, dtype=np.float64)
-            present = model._weights(np.asarray(y), weight) > 0
-            columns[present] = self._evaluate(train.X, train.means.of())
+            rows = model._weighed(Whole(Part(columns, np.asarray(y), weight)))
+            present = rows.part.weight > 0
+            columns[present] = self._evaluate(train.part.X, train.means.of())
         return columns
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -235,7 +237,7 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
     # -- fitting -------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Rows:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Whole:
         """Fit, and return the training rows."""
         model = self._estimator(y, sample_weight).fit(X, y, sample_weight)
         with torch_threads(1), torch.no_grad():
@@ -271,7 +273,7 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
         return model
 
     def _choose(
-        self, model: BaseEvolving, train: Rows, loss: Loss
+        self, model: BaseEvolving, train: Whole, loss: Loss
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Choose columns.
 
@@ -285,11 +287,10 @@ class EvolvingTransformer(TransformerMixin, BaseEstimator):
         network = model._ensemble.network
         n_inputs = network.topology.n_inputs
         n_rows = max(1, min(_MOST_ROWS, _MOST_VALUES // network.topology.n_columns))
-        some = slice(None, None, -(-len(train.X) // n_rows))
-        table = model._table(train, network.weight.dtype)
+        table = train.table(model._recipe(network.weight.dtype))
+        some = table.take(every_so_many(len(table), n_rows))
         inputs, target, weight = (
-            part.to("cpu", torch.float64)
-            for part in (table.inputs[:, some], table.target[:, some], table.weight[some])
+            part.to("cpu", torch.float64) for part in (some.inputs[:, :], some.target, some.weight)
         )
 
         def noise(output: torch.Tensor) -> float:

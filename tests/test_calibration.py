@@ -23,7 +23,7 @@ def held_out_of(loss, n_outputs, n_members, size):
     outputs = size * (signal + 0.7 * normal(n_members, n_outputs, 400, seed=1))
     holder = torch.arange(400) % n_members
     table = Table(normal(1, 400), target_for(loss, signal), weights("random", 400))
-    return HeldOut(table, torch.arange(400), outputs, holder)
+    return HeldOut(table, outputs, holder)
 
 
 @pytest.mark.parametrize(("loss", "n_outputs"), LOSSES)

@@ -21,7 +21,7 @@ def held_out_of(outputs, holder, target, weight):
     """Return what members say of all rows of a table with two input columns."""
     n_samples = target.shape[1]
     table = Table(normal(2, n_samples, seed=8), target, weight)
-    return HeldOut(table, torch.arange(n_samples), outputs, holder)
+    return HeldOut(table, outputs, holder)
 
 
 def problem(n_members, n_outputs, n_samples, weight="random"):
@@ -144,7 +144,7 @@ def test_weight_of_k_is_k_copies():
     copies = torch.arange(300).repeat_interleave(torch.arange(300) % 3 + 1)
     table = held_out.table
     weighted = replace(held_out, table=replace(table, weight=table.weight * (copies.bincount())))
-    repeated = HeldOut(table, copies, held_out.outputs[..., copies], held_out.holder[copies])
+    repeated = HeldOut(table.take(copies), held_out.outputs[..., copies], held_out.holder[copies])
     one, two = fit_intervals(weighted, WIDE), fit_intervals(repeated, WIDE)
     np.testing.assert_allclose(one.difficulty.error, two.difficulty.error, rtol=1e-12)
     np.testing.assert_allclose(one.difficulty.coefficients, two.difficulty.coefficients, atol=1e-12)

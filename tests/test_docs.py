@@ -25,7 +25,7 @@ PAGES = [
     # What a build has left there is no page.
     if page.exists() and not {"_build", "auto_examples"} & {*page.parts}
 ]
-OPTIONAL = ("sympy", "onnxruntime", "skl2onnx", "optuna")
+OPTIONAL = ("sympy", "onnxruntime", "skl2onnx", "optuna", "distributed", "dask")
 MISSING = [name for name in OPTIONAL if find_spec(name) is None]
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

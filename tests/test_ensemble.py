@@ -142,17 +142,6 @@ def test_average_without_signal_is_not_corrected():
         assert ensemble.corrected(Table(*rows), SquaredError(), members) is ensemble
 
 
-def test_correction_of_many_rows_is_fitted_to_some(monkeypatch):
-    networks, inputs, target, weight = problem(SquaredError(), 1)
-    ensemble, members = Ensemble.of(networks), members_of(networks)
-    expected = ensemble.corrected(
-        Table(inputs[:, ::3], target[:, ::3], weight[::3]), SquaredError(), members
-    )
-    monkeypatch.setattr("skevo.core.ensemble._MOST_ROWS", 100)
-    found = ensemble.corrected(Table(inputs, target, weight), SquaredError(), members)
-    assert torch.equal(found.network.weight, expected.network.weight)
-
-
 def test_correction_of_a_wide_table_holds_the_inputs_that_members_see(monkeypatch):
     networks, inputs, target, weight = problem(SquaredError(), 1)
     for network in networks[1:]:

@@ -584,8 +584,8 @@ def scripted(monkeypatch, *members):
     """Have generations report these validation losses of each member."""
     lines = zip(*members, strict=True)
 
-    def assess(grower, seconds):
-        return [module.Generation(value, value, 0, seconds) for value in next(lines)]
+    def assess(grower):
+        return [module.Generation(value, value, 0, 0.0) for value in next(lines)]
 
     monkeypatch.setattr(module, "_assess", assess)
 
@@ -628,9 +628,9 @@ def test_members_are_judged_as_part_of_an_average(monkeypatch):
     # Of (validation, training) loss; a share of (1 - 1/4)/2 of their difference is taken off.
     lines = iter([(1.0, 0.9), (0.8, 0.8), (0.82, 0.5), (0.9, 0.4), (1.1, 0.1), (2.0, 0.0)])
 
-    def assess(grower, seconds):
+    def assess(grower):
         held, loss = next(lines)
-        return [module.Generation(loss, held, 0, seconds)]
+        return [module.Generation(loss, held, 0, 0.0)]
 
     monkeypatch.setattr(module, "_assess", assess)
     grower = make_grower(sources_of={"n_held": 40})
@@ -644,7 +644,7 @@ def test_held_out_predictions_are_clipped_to_the_widened_range_of_the_targets():
     network = only(grower)
     far = replace(network, bias=torch.full_like(network.bias, 1e6))
     grower.revalue(Population.of([far]))
-    (record,) = module._assess(grower, 0.0)
+    (record,) = module._assess(grower)
     target = grower.rows.target[0, 0]
     high = float(target.max() + 0.1 * (target.max() - target.min()))
     expected = (grower.validation.target[0, 0] - high).square().mean()

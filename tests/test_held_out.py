@@ -1,7 +1,5 @@
 """Held-out rows: which they are, and what the members say of them."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from builders import normal, random_network, weights
@@ -15,25 +13,10 @@ from skevo.core.table import Table
 N_ROWS = 90
 
 
-class Watched:
-    """Inputs that note how many rows are read at a time."""
-
-    def __init__(self, inputs):
-        self.inputs, self.device, self.dtype, self.sizes = inputs, inputs.device, inputs.dtype, []
-
-    def __len__(self):
-        return len(self.inputs)
-
-    def __getitem__(self, at):
-        found = self.inputs[at]
-        self.sizes.append(found.shape[1])
-        return found
-
-
 def problem(n_members, fraction=0.2, n_outputs=1):
     """Return a table, tasks and networks that need not have done them."""
     table = Table(normal(3, N_ROWS), normal(n_outputs, N_ROWS, seed=1), weights("random", N_ROWS))
-    tasks = plan_members(table.weight, n_members, fraction, seed=0)
+    tasks = plan_members(len(table), table.total_weight, n_members, fraction, seed=0)
     networks = [random_network(seed, n_outputs=n_outputs) for seed in range(n_members)]
     return table, tasks, networks
 
@@ -47,7 +30,6 @@ def test_each_row_comes_with_the_member_that_held_it_out(n_members, n_outputs):
     assert len(rows) == (18 if n_members == 1 else N_ROWS)
     for task in tasks:
         assert torch.equal(rows[found.holder == task.number], task.validation)
-    assert torch.equal(found.rows, rows)
     assert torch.equal(found.inputs, table.inputs[:, rows])
     assert torch.equal(found.target, table.target[:, rows])
     assert torch.equal(found.weight, table.weight[rows])
@@ -71,13 +53,3 @@ def test_of_many_rows_some_are_taken_of_each_member(monkeypatch, fraction, n_row
     assert found.outputs.shape == (4, 1, n_rows)
     if fraction:
         assert found.holder.bincount().tolist() == [8, 8, 8, 8]
-
-
-def test_rows_are_read_block_by_block(monkeypatch):
-    table, tasks, networks = problem(2)
-    watched = Watched(table.inputs)
-    monkeypatch.setattr("skevo.core.predictor._BLOCK_ROWS", 40)
-    found = evaluate_held_out(replace(table, inputs=watched), tasks, Ensemble.of(networks))
-    assert watched.sizes == [40, 40, 10]
-    whole = evaluate_held_out(table, tasks, Ensemble.of(networks))
-    torch.testing.assert_close(found.outputs, whole.outputs)

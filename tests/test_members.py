@@ -36,7 +36,7 @@ def generator(seed=0):
 @pytest.mark.parametrize("n_rows", [40, 41, 103])
 @pytest.mark.parametrize("n_members", [2, 3, 8, 20])
 def test_folds_are_disjoint_and_cover_all_rows(n_members, n_rows):
-    splits = hold_out(ones(n_rows), n_members, 0.2, generator())
+    splits = hold_out(n_rows, float(n_rows), n_members, 0.2, generator())
     assert len(splits) == n_members
     held = torch.cat([validation for _, validation in splits])
     assert sorted(held.tolist()) == list(range(n_rows))
@@ -46,7 +46,7 @@ def test_folds_are_disjoint_and_cover_all_rows(n_members, n_rows):
 
 @pytest.mark.parametrize("n_members", [1, 2, 8])
 def test_member_trains_on_all_rows_it_does_not_hold_out(n_members):
-    for train, validation in hold_out(ones(50), n_members, 0.2, generator()):
+    for train, validation in hold_out(50, float(50), n_members, 0.2, generator()):
         assert sorted([*train.tolist(), *validation.tolist()]) == list(range(50))
 
 
@@ -55,7 +55,7 @@ def test_member_trains_on_all_rows_it_does_not_hold_out(n_members):
     [(0.2, 100, 20), (0.25, 42, 10), (0.001, 100, 1), (0.999, 50, 49)],
 )
 def test_single_member_holds_out_its_fraction(fraction, n_rows, n_held):
-    ((train, validation),) = hold_out(ones(n_rows), 1, fraction, generator())
+    ((train, validation),) = hold_out(n_rows, float(n_rows), 1, fraction, generator())
     assert (len(train), len(validation)) == (n_rows - n_held, n_held)
 
 
@@ -69,17 +69,23 @@ def test_single_member_holds_out_its_fraction(fraction, n_rows, n_held):
     ],
 )
 def test_small_tables_hold_nothing_out(weight, n_members, fraction):
-    assert hold_out(weight, n_members, fraction, generator()) == [(None, None)] * n_members
+    assert (
+        hold_out(len(weight), float(weight.sum()), n_members, fraction, generator())
+        == [(None, None)] * n_members
+    )
 
 
 @pytest.mark.parametrize("weight", [ones(40), 5.0 * ones(8), 0.5 * ones(80)])
 def test_tables_of_total_weight_forty_hold_rows_out(weight):
-    assert all(train is not None for train, _ in hold_out(weight, 4, 0.2, generator()))
+    assert all(
+        train is not None
+        for train, _ in hold_out(len(weight), float(weight.sum()), 4, 0.2, generator())
+    )
 
 
 def test_folds_are_shuffled_by_the_generator():
     first, same, other = (
-        hold_out(ones(60), 3, 0.2, generator(seed))[0][1].tolist() for seed in (0, 0, 1)
+        hold_out(60, float(60), 3, 0.2, generator(seed))[0][1].tolist() for seed in (0, 0, 1)
     )
     assert first == same
     assert first != other
@@ -87,22 +93,22 @@ def test_folds_are_shuffled_by_the_generator():
 
 
 def test_tasks_have_numbers_folds_and_seeds_of_their_own():
-    tasks = plan_members(ones(60), 4, 0.2, 7)
+    tasks = plan_members(60, float(60), 4, 0.2, 7)
     assert [task.number for task in tasks] == [0, 1, 2, 3]
     assert len({task.seed for task in tasks}) == 4
-    again = plan_members(ones(60), 4, 0.2, 7)
+    again = plan_members(60, float(60), 4, 0.2, 7)
     assert [task.seed for task in tasks] == [task.seed for task in again]
     assert all(
         torch.equal(one.validation, other.validation)
         for one, other in zip(tasks, again, strict=True)
     )
-    assert [task.seed for task in plan_members(ones(60), 4, 0.2, 8)] != [
+    assert [task.seed for task in plan_members(60, float(60), 4, 0.2, 8)] != [
         task.seed for task in tasks
     ]
 
 
 def test_small_tables_have_tasks_that_differ_by_seed_alone():
-    tasks = plan_members(ones(20), 3, 0.2, 7)
+    tasks = plan_members(20, float(20), 3, 0.2, 7)
     assert all(task.train is None and task.validation is None for task in tasks)
     assert len({task.seed for task in tasks}) == 3
 
@@ -130,7 +136,7 @@ def fit(data, task, *args, **kwargs):
 
 def test_member_is_an_evolution_on_its_rows():
     data = table()
-    task = plan_members(data.weight, 3, 0.2, 0)[1]
+    task = plan_members(len(data), data.total_weight, 3, 0.2, 0)[1]
     found = fit(data, task)
 
     def source(rows):
@@ -160,7 +166,7 @@ def test_members_side_by_side_are_those_that_grow_alone(loss):
     signal = torch.cat([inputs[:1] * inputs[1:2], inputs[2:].tanh()])
     signal = signal[: 2 if isinstance(loss, CrossEntropy) else 1]
     data = Table(inputs, target_for(loss, signal), weights("random", 121))
-    tasks = plan_members(data.weight, 4, 0.2, 1)
+    tasks = plan_members(len(data), data.total_weight, 4, 0.2, 1)
     together = fit_all(data, tasks, n_generations=12, loss=loss)
     alone = [fit(data, task, n_generations=12, loss=loss) for task in tasks]
     for found, expected in zip(together, alone, strict=True):
@@ -197,7 +203,7 @@ def test_groups_of_members(n_members, n_rows, solver, device, expected):
 def test_threads_that_share_members_change_nothing(monkeypatch, solver, n_members):
     monkeypatch.setattr(module, "_GROUP", 2)
     data = table(300)
-    tasks = plan_members(data.weight, n_members, 0.2, 1)
+    tasks = plan_members(len(data), data.total_weight, n_members, 0.2, 1)
     one, three = (
         fit_all(data, tasks, Settings(solver=solver), n_generations=6, n_jobs=n_jobs)
         for n_jobs in (1, 3)
@@ -209,7 +215,7 @@ def test_threads_that_share_members_change_nothing(monkeypatch, solver, n_member
 
 def test_held_out_rows_change_nothing_but_the_choice_of_generation():
     data = table()
-    task = plan_members(data.weight, 3, 0.2, 0)[0]
+    task = plan_members(len(data), data.total_weight, 3, 0.2, 0)[0]
     other = Table(data.inputs.clone(), data.target.clone(), data.weight)
     other.target[:, task.validation] = 100.0
     first, second = fit(data, task), fit(other, task)
@@ -298,7 +304,7 @@ def take_rows(monkeypatch, n_rows):
 @pytest.mark.parametrize("fraction", [0.2, None])
 def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, fraction):
     take_rows(monkeypatch, 60)
-    splits = hold_out(torch.ones(1000), n_members, fraction, generator(0))
+    splits = hold_out(1000, float(1000), n_members, fraction, generator(0))
     taken = set()
     for train, held in splits:
         assert len(train.unique()) == len(train) == 60
@@ -313,7 +319,7 @@ def test_members_of_a_large_table_take_some_of_its_rows(monkeypatch, n_members, 
 def test_heads_of_a_large_table_are_fitted_to_all_rows(monkeypatch):
     take_rows(monkeypatch, 60)
     data = table(400)
-    tasks = plan_members(data.weight, 4, 0.2, 0)
+    tasks = plan_members(len(data), data.total_weight, 4, 0.2, 0)
     members = fit_all(data, tasks, n_generations=20, patience=2)
     for found in members:
         network = found.network
@@ -341,7 +347,7 @@ def test_members_of_a_wide_table_see_the_columns_that_tell_most(monkeypatch, n_m
     monkeypatch.setattr(module, "MOST_INPUTS", 4)
     take_rows(monkeypatch, n_most_rows)
     data = wide_table()
-    tasks = plan_members(data.weight, 3, 0.2, 0)
+    tasks = plan_members(len(data), data.total_weight, 3, 0.2, 0)
     for found, task in zip(fit_all(data, tasks, n_generations=6), tasks, strict=True):
         expected = most_telling(
             data.inputs[:, task.train], data.target[:, task.train], data.weight[task.train], 4
@@ -366,7 +372,7 @@ def test_members_of_a_wide_table_see_the_columns_that_tell_most(monkeypatch, n_m
 def test_members_of_a_wide_table_go_on_with_their_columns(monkeypatch):
     monkeypatch.setattr(module, "MOST_INPUTS", 4)
     data = wide_table()
-    tasks = plan_members(data.weight, 2, 0.2, 0)
+    tasks = plan_members(len(data), data.total_weight, 2, 0.2, 0)
     first = fit_all(data, tasks, n_generations=4)
     further = fit_all(data, tasks, n_generations=9, earlier=first)
     for found, expected in zip(further, fit_all(data, tasks, n_generations=9), strict=True):
@@ -377,7 +383,7 @@ def test_members_of_a_wide_table_go_on_with_their_columns(monkeypatch):
 def test_other_solver_sees_all_columns(monkeypatch):
     monkeypatch.setattr(module, "MOST_INPUTS", 4)
     data = wide_table(60)
-    (task,) = plan_members(data.weight, 1, 0.2, 0)
+    (task,) = plan_members(len(data), data.total_weight, 1, 0.2, 0)
     found = fit(data, task, Settings(solver="adam", batch_size=32), n_generations=1)
     assert found.inputs is None
     assert (found.network.weight != 0).sum() >= 9

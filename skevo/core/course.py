@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .grower import Grower, GrowerState
+from .grower import GrowerState
 from .network import Network
 from .population import Population
 from .topology import Index
@@ -208,12 +208,31 @@ class Course:
         )
 
 
+class Growing(Protocol):
+    """A group of members that grow, wherever that is: a grower, or what stands for one."""
+
+    @property
+    def n_members(self) -> int:
+        """Members of the group."""
+        ...
+
+    @property
+    def population(self) -> Population:
+        """The networks as they are."""
+        ...
+
+    @property
+    def state(self) -> GrowerState:
+        """What it takes to go on from here."""
+        ...
+
+
 class Growth:
     """Members as they grow: the grower of each group, and the course of each member.
 
     Parameters
     ----------
-    growers : sequence of Grower
+    growers : sequence of Growing
         One for each group.
     courses : sequence of Course
         Of the members of the first group, then of the second, and so on.
@@ -223,7 +242,7 @@ class Growth:
     growers, courses
     """
 
-    def __init__(self, growers: Sequence[Grower], courses: Sequence[Course]) -> None:
+    def __init__(self, growers: Sequence[Growing], courses: Sequence[Course]) -> None:
         self.growers, self.courses = growers, courses
 
     @property
@@ -244,7 +263,7 @@ class Growth:
         for grower in self.growers:
             state = grower.state
             found += [
-                next(courses).end(reason, state, member) for member in range(len(grower.population))
+                next(courses).end(reason, state, member) for member in range(grower.n_members)
             ]
         return found
 

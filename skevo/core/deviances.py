@@ -13,8 +13,7 @@ References
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,8 +22,6 @@ from .losses import Loss
 from .statistics import positive_range
 
 __all__ = ["Deviance", "GammaDeviance", "PoissonDeviance"]
-
-_D = TypeVar("_D", bound="Deviance")
 
 
 @dataclass(frozen=True)
@@ -51,21 +48,6 @@ class Deviance(Loss):
     is_deviance = True
     # On noisy counts and amounts a correction has fitted noise.
     is_corrected = False
-
-    def of(self: _D, target: Tensor, weight: Tensor) -> _D:
-        """Return the deviance for targets whose mean is 1.
-
-        Parameters
-        ----------
-        target : Tensor of shape (n_outputs, n_samples)
-        weight : Tensor of shape (n_samples,)
-        """
-        low, high = self.limits(target, weight)
-        value = self.value(torch.zeros_like(target), target)
-        constant = float((value * weight).sum() / weight.sum())
-        return replace(
-            self, lowest=float(low.min()), highest=float(high.max()), constant=constant or 1.0
-        )
 
     @abstractmethod
     def curvature(self, output: Tensor) -> Tensor:

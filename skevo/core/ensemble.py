@@ -31,10 +31,10 @@ from .selection import MOST_INPUTS
 from .statistics import midmean, weighted_deviation
 from .table import Table
 
-__all__ = ["MOST_NODES", "Ensemble"]
+__all__ = ["CORRECTED_ROWS", "MOST_NODES", "Ensemble"]
 
-# The correction is fitted to at most so many rows.
-_MOST_ROWS = 20_000
+# What a correction is fitted to: at most so many rows.
+CORRECTED_ROWS = 20_000
 # It has at most so many nodes, as many as the default number of members can have: its cost grows
 # with their square and cube.
 MOST_NODES = 1600
@@ -137,6 +137,7 @@ class Ensemble:
         Parameters
         ----------
         table : Table
+            Some rows, in memory.
         loss : Loss
         members : sequence of Evolution
             What the networks come from.
@@ -150,8 +151,7 @@ class Ensemble:
         """
         if not loss.is_corrected:
             return self
-        rows = slice(None, None, -(-len(table.weight) // _MOST_ROWS))
-        inputs, target, weight = table.inputs[:, rows], table.target[:, rows], table.weight[rows]
+        inputs, target, weight = table.inputs, table.target, table.weight
         average = self.output(lambda some: inputs[:, some], len(weight))
         signal = weighted_deviation(average, weight).square()
         loss = loss.at_scale(average, target, weight)

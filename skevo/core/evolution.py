@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,16 @@ from torch import Tensor
 
 from .columns import node_columns
 from .constants import constant_step
-from .course import Course, Evolution, Generation, Growth, Stopping, Watch, stop_reason
+from .course import (
+    Course,
+    Evolution,
+    Generation,
+    Growing,
+    Growth,
+    Stopping,
+    Watch,
+    stop_reason,
+)
 from .curvature import Curvature
 from .grower import Grower
 from .heads import fit_head, mean_loss_and_error, with_coefficients
@@ -27,21 +38,24 @@ from .statistics import weighted_deviation
 from .threads import within
 from .topology import CONSTANT
 
-__all__ = ["evolve", "evolve_networks", "prune", "train"]
-
+__all__ = ["advance_all", "evolve", "evolve_networks", "prune", "train"]
 
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
 # At most so many rounds of head and scale at the start, as long as the loss falls by that share.
 _SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
 
+# Has groups take a generation; see `advance_all`.
+Advance = Callable[[Sequence[Any], bool], list[list[Generation]]]
+
 
 def evolve_networks(
-    growers: Sequence[Grower],
+    growers: Sequence[Growing],
     courses: Sequence[Course],
     stopping: Stopping,
     watch: Watch | None = None,
     n_jobs: int = 1,
+    advance: Advance | None = None,
 ) -> list[Evolution]:
     """Grow networks: train, prune, evolve until they stop improving.
 
@@ -50,7 +64,7 @@ def evolve_networks(
 
     Parameters
     ----------
-    growers : sequence of Grower
+    growers : sequence of Growing
         Groups of members to start from, with their rows.
     courses : sequence of Course
         Of each member, in the order of the groups; all of the same length.
@@ -59,6 +73,8 @@ def evolve_networks(
         Called with the `Growth` after each generation; it may stop the evolution.
     n_jobs : int, default=1
         Threads that share the members of a group.
+    advance : callable, default=advance_all
+        Has the groups take a generation.
 
     Returns
     -------
@@ -68,25 +84,42 @@ def evolve_networks(
     growth = Growth(growers, courses)
     before = courses[0].history[-1].seconds if courses[0].history else 0.0
     began = time.perf_counter() - before
-
-    def advance(grower: Grower) -> list[Generation]:
-        if growth.n_generations >= 0:
-            prune(grower)
-            evolve(grower)
-        train(grower)
-        records = _assess(grower, time.perf_counter() - began)
-        grower.rescale()
-        return records
-
     reason = stop_reason(stopping, courses, before)
     # What a single member computes would be divided.
-    n_threads = n_jobs if all(len(grower.population) > 1 for grower in growers) else 1
+    n_threads = n_jobs if all(grower.n_members > 1 for grower in growers) else 1
     with within(n_threads), torch.no_grad():
         while not reason:
-            growth.add([advance(grower) for grower in growers])
+            records = (advance or advance_all)(growers, growth.n_generations < 0)
+            seconds = time.perf_counter() - began
+            growth.add([[one._replace(seconds=seconds) for one in own] for own in records])
             told = "" if watch is None else watch(growth)
             reason = told or stop_reason(stopping, courses, before)
     return growth.evolutions(reason)
+
+
+def advance_all(growers: Sequence[Any], first: bool) -> list[list[Generation]]:
+    """Have groups take a generation, one after the other.
+
+    Parameters
+    ----------
+    growers : sequence of Grower
+    first : bool
+        Whether it is the first: what they start from.
+
+    Returns
+    -------
+    list of list of Generation
+        Of the members of each group; when that was is left open.
+    """
+    found = []
+    for grower in growers:
+        if not first:
+            prune(grower)
+            evolve(grower)
+        train(grower)
+        found.append(_assess(grower))
+        grower.rescale()
+    return found
 
 
 def train(grower: Grower) -> None:
@@ -149,7 +182,7 @@ def evolve(grower: Grower) -> None:
         grower.grow(nodes.split(int(used.sum()))[0])
 
 
-def _assess(grower: Grower, seconds: float) -> list[Generation]:
+def _assess(grower: Grower) -> list[Generation]:
     """Measure the present networks."""
     loss, held = grower.loss_value, grower.validation
     rows, limits = (grower.searched, None) if held is None else (held, grower.limits)
@@ -161,7 +194,7 @@ def _assess(grower: Grower, seconds: float) -> list[Generation]:
         for part in (loss, validation_loss, error)
     ]
     return [
-        Generation(training, held_out, n, seconds, deviation)
+        Generation(training, held_out, n, math.nan, deviation)
         for training, held_out, deviation, n in zip(
             *columns, grower.population.wiring.n_nodes.tolist(), strict=True
         )

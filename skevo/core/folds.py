@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .shuffle import Shuffle
 
 __all__ = ["MOST_ROWS", "Task", "hold_out", "plan_members"]
 
@@ -36,7 +39,11 @@ class Task:
 
 
 def hold_out(
-    weight: Tensor, n_members: int, fraction: float | None, generator: torch.Generator
+    n_rows: int,
+    total_weight: float,
+    n_members: int,
+    fraction: float | None,
+    generator: torch.Generator,
 ) -> list[tuple[Tensor | None, Tensor | None]]:
     """Return each member's training and validation rows.
 
@@ -47,7 +54,10 @@ def hold_out(
 
     Parameters
     ----------
-    weight : Tensor of shape (n_samples,)
+    n_rows : int
+        Of a large table, time and memory do not depend on it.
+    total_weight : float
+        Of all rows.
     n_members : int
     fraction : float or None
     generator : torch.Generator
@@ -58,31 +68,37 @@ def hold_out(
     list of (train, validation)
         Index tensors, in random order; (None, None) where all rows are trained on.
     """
-    n_rows = len(weight)
-    if fraction is None or float(weight.sum()) < _SMALLEST_WEIGHT or n_rows < 2 * n_members:
+    if fraction is None or total_weight < _SMALLEST_WEIGHT or n_rows < 2 * n_members:
         if n_rows <= MOST_ROWS:
             return [(None, None)] * n_members
-        return [
-            (torch.randperm(n_rows, generator=generator)[:MOST_ROWS], None)
-            for _ in range(n_members)
-        ]
-    order = torch.randperm(n_rows, generator=generator)
+        some = torch.arange(MOST_ROWS)
+        return [(_random_order(n_rows, generator)(some), None) for _ in range(n_members)]
+    order, n_judging = _random_order(n_rows, generator), MOST_ROWS // 4
     if n_members == 1:
         n_held = min(max(1, round(fraction * n_rows)), n_rows - 1)
-        return [(order[n_held:][:MOST_ROWS].clone(), order[:n_held][: MOST_ROWS // 4].clone())]
+        train = torch.arange(n_held, min(n_rows, n_held + MOST_ROWS))
+        return [(order(train), order(torch.arange(min(n_held, n_judging))))]
     splits: list[tuple[Tensor | None, Tensor | None]] = []
     for k in range(n_members):
         # Of a large table the members take their rows from different places.
         shift = 0 if n_rows <= MOST_ROWS else k * (n_rows // n_members)
-        n_taken = min(n_rows, 2 * MOST_ROWS)
-        position = (torch.arange(n_taken) + shift) % n_rows
-        train = order[position[position % n_members != k]][:MOST_ROWS].clone()
-        splits.append((train, order[k::n_members][: MOST_ROWS // 4].clone()))
+        place = (torch.arange(min(n_rows, 2 * MOST_ROWS)) + shift) % n_rows
+        train = place[place % n_members != k][:MOST_ROWS]
+        held = torch.arange(k, min(n_rows, k + n_members * n_judging), n_members)
+        splits.append((order(train), order(held)))
     return splits
 
 
+def _random_order(n_rows: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """Return what says which rows stand at some places of a random order of all."""
+    if n_rows <= MOST_ROWS:
+        return torch.randperm(n_rows, generator=generator).__getitem__
+    return Shuffle(n_rows, int(torch.randint(2**62, (1,), generator=generator)))
+
+
 def plan_members(
-    weight: Tensor,
+    n_rows: int,
+    total_weight: float,
     n_members: int,
     fraction: float | None,
     seed: int,
@@ -92,9 +108,7 @@ def plan_members(
 
     Parameters
     ----------
-    weight : Tensor of shape (n_samples,)
-    n_members : int
-    fraction : float or None
+    n_rows, total_weight, n_members, fraction
         See `hold_out`.
     seed : int
     n_given : int, default=None
@@ -102,7 +116,8 @@ def plan_members(
         them, and no other row is held out.
     """
     generator = torch.Generator().manual_seed(seed)
-    splits = hold_out(weight, n_members, None if n_given else fraction, generator)
+    fraction = None if n_given else fraction
+    splits = hold_out(n_rows, total_weight, n_members, fraction, generator)
     seeds = torch.randint(2**62, (n_members,), generator=generator).tolist()
     if n_given:
         given = torch.randperm(n_given, generator=generator)[: MOST_ROWS // 4]

@@ -151,6 +151,11 @@ class Grower:
         self.loss_value = torch.full_like(self.alpha, torch.nan)
         self._noise: Tensor | None = None
 
+    @property
+    def n_members(self) -> int:
+        """Members of the group."""
+        return len(self.population)
+
     # -- rows ----------------------------------------------------------------------------------
 
     @property

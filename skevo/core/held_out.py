@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .ensemble import Ensemble
 from .folds import Task
-from .table import Table
+from .table import AnyTable, Table, every_so_many
 
 __all__ = ["HeldOut", "evaluate_held_out"]
 
@@ -25,49 +25,45 @@ class HeldOut:
     Attributes
     ----------
     table : Table
-    rows : Tensor of int64 of shape (n_samples,)
-        Rows of the table.
+        Those rows.
     outputs : Tensor of shape (n_members, n_outputs, n_samples)
-        Of those rows.
     holder : Tensor of int64 of shape (n_samples,), or None
         The member that held the row out; None where no row was held out, and the rows are some
         that all members were trained on.
     """
 
     table: Table
-    rows: Tensor
     outputs: Tensor
     holder: Tensor | None
 
     @property
     def inputs(self) -> Tensor:
         """Inputs of the rows, of shape (n_inputs, n_samples)."""
-        return self.table.inputs[:, self.rows]
+        return self.table.inputs[:, :]
 
     @property
     def target(self) -> Tensor:
         """Targets of the rows, of shape (n_outputs, n_samples)."""
-        return self.table.target[:, self.rows]
+        return self.table.target
 
     @property
     def weight(self) -> Tensor:
         """Weights of the rows, of shape (n_samples,)."""
-        return self.table.weight[self.rows]
+        return self.table.weight
 
 
 def evaluate_held_out(
-    table: Table, tasks: Sequence[Task], ensemble: Ensemble, given: Table | None = None
+    table: AnyTable, tasks: Sequence[Task], ensemble: Ensemble, given: AnyTable | None = None
 ) -> HeldOut:
     """Evaluate the members on the rows that they held out.
 
     Parameters
     ----------
-    table : Table
-        Its rows are read block by block.
+    table : AnyTable
     tasks : sequence of Task
     ensemble : Ensemble
         Of the members that did the tasks, in their order.
-    given : Table, default=None
+    given : AnyTable, default=None
         Of the validation rows, if they are not rows of ``table``; they are shared out among the
         members, none of which has seen them.
 
@@ -78,16 +74,14 @@ def evaluate_held_out(
     n_most = -(-_MOST_ROWS // (len(tasks) if given is None else 1))
     folds = [task.validation[:n_most] for task in tasks if task.validation is not None]
     if given is not None:
-        table, rows = given, folds[0]
-        holder = torch.arange(len(rows)) % len(tasks)
+        found = given.take(folds[0])
+        holder = torch.arange(len(found)) % len(tasks)
     elif folds:
-        rows, n_each = torch.cat(folds), torch.tensor([len(fold) for fold in folds])
+        found, n_each = table.take(torch.cat(folds)), torch.tensor([len(fold) for fold in folds])
         holder = torch.arange(len(folds)).repeat_interleave(n_each)
     else:
-        n_rows = len(table.weight)
-        rows, holder = torch.arange(0, n_rows, -(-n_rows // _MOST_ROWS)), None
-    blocks = ensemble.network.predictor.blocks(lambda some: table.inputs[:, rows[some]], len(rows))
+        found, holder = table.take(every_so_many(len(table), _MOST_ROWS)), None
+    blocks = ensemble.network.predictor.blocks(lambda some: found.inputs[:, some], len(found))
     with torch.no_grad():
         outputs = torch.cat([ensemble.members(heads) for heads in blocks], dim=-1)
-    device = outputs.device
-    return HeldOut(table, rows.to(device), outputs, None if holder is None else holder.to(device))
+    return HeldOut(found, outputs, None if holder is None else holder.to(outputs.device))

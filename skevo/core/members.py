@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -19,18 +19,20 @@ from torch import Tensor
 from .course import Course, Evolution, Stopping, Watch
 from .evolution import evolve_networks
 from .folds import MOST_ROWS, Task
+from .group import Group
 from .grower import SCALE_ROWS, Grower
 from .heads import fit_head
 from .losses import Loss
 from .moments import measure_moments
 from .monotone import weight_signs
 from .network import Network
+from .nursery import HERE, Nursery
 from .operators import Operator
 from .population import Population
-from .rows import HeldRows, StreamedRows
+from .rows import HeldRows
 from .selection import MOST_INPUTS, most_telling
 from .settings import Settings
-from .table import WHOLE, Table, gather
+from .table import WHOLE, AnyTable, every_so_many, gather
 from .topology import Index
 
 __all__ = ["fit_members", "group_size"]
@@ -65,7 +67,7 @@ def group_size(n_members: int, n_rows: int, settings: Settings, device: torch.de
 
 
 def fit_members(
-    table: Table,
+    table: AnyTable,
     tasks: Sequence[Task],
     operators: tuple[Operator, ...],
     loss: Loss,
@@ -75,13 +77,14 @@ def fit_members(
     watch: Watch | None = None,
     earlier: Sequence[Evolution] | None = None,
     n_jobs: int = 1,
-    given: Table | None = None,
+    given: AnyTable | None = None,
+    nursery: Nursery = HERE,
 ) -> list[Evolution]:
     """Grow members.
 
     Parameters
     ----------
-    table : Table
+    table : AnyTable
     tasks : sequence of Task
     operators : tuple of Operator
     loss : Loss
@@ -96,21 +99,26 @@ def fit_members(
         there is none, only the nodes of the networks are taken over.
     n_jobs : int, default=1
         Threads that share the members of a group, or the rows of the table.
-    given : Table, default=None
+    given : AnyTable, default=None
         Of the validation rows, if they are not rows of ``table``.
+    nursery : Nursery, default=HERE
+        Where the groups grow.
 
     Returns
     -------
     list of Evolution
     """
-    exact, n_inputs = settings.solver == "exact", len(table.inputs)
+    exact, n_inputs = settings.solver == "exact", table.n_inputs
     starts: Sequence[Evolution | None] = earlier or [None] * len(tasks)
-    n_rows = min(len(table.weight), MOST_ROWS)
-    size = group_size(len(tasks), n_rows, settings, table.inputs.device)
+    n_rows = min(len(table), MOST_ROWS)
+    size = group_size(len(tasks), n_rows, settings, table.device)
     # Where members train on the same rows, averaging gains little.
     folds = tasks[0].validation is not None and given is None
     share = stopping.training_share if folds else 0.0
     growers, courses, views = [], [], []
+    make = partial(
+        _grower, operators=operators, loss=loss, settings=settings, block_size=block_size
+    )
 
     def group_of(pair: tuple[int, tuple[Task, Evolution | None]]) -> int:
         number, (_, start) = pair
@@ -120,70 +128,30 @@ def fit_members(
         for _, pairs in groupby(enumerate(zip(tasks, starts, strict=True)), group_of):
             own, before = zip(*(pair for _, pair in pairs), strict=True)
             seen = _inputs_to_see(table, own, before) if exact else [None] * len(own)
-            group = _Group(own, before, seen)
-            growers.append(
-                _grower(group, table, given or table, operators, loss, settings, block_size)
-            )
-            views += group.views(replace(table, own=()) if table.own else table)
+            group = Group(own, before, seen)
+            growers.append(nursery.start(make, group, table, given or table))
+            views += group.views_of_all(table)
             courses += [
                 Course(share, inputs, n_inputs, start)
                 for inputs, start in zip(seen, before, strict=True)
             ]
-        evolutions = evolve_networks(growers, courses, stopping, watch, n_jobs)
-        if len(table.weight) > MOST_ROWS and exact:
+        evolutions = evolve_networks(growers, courses, stopping, watch, n_jobs, nursery.advance)
+        if len(table) > MOST_ROWS and exact:
             evolutions = _fit_to_all(views, evolutions, loss, block_size, n_jobs)
     return evolutions
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Members whose networks are computed together.
-
-    Attributes
-    ----------
-    tasks : sequence of Task
-    starts : sequence of Evolution or None
-        What each goes on from.
-    seen : sequence of ndarray or None
-        The input columns that each sees; None for all.
-    """
-
-    tasks: Sequence[Task]
-    starts: Sequence[Evolution | None]
-    seen: Sequence[Index | None]
-
-    def views(self, table: Table) -> list[Table]:
-        """Return what each member sees of a table."""
-        tables = [table.for_member(task.number) for task in self.tasks]
-        return [
-            table if inputs is None else table.of(inputs)
-            for table, inputs in zip(tables, self.seen, strict=True)
-        ]
-
-    def population(self, linear: Network) -> Population:
-        """Return what to start from without a state: the networks, if any, or linear ones."""
-        networks = []
-        for start, inputs in zip(self.starts, self.seen, strict=True):
-            network = linear if start is None else start.network
-            if start is not None and inputs is not None:
-                places = np.full(network.topology.n_inputs, -1)
-                places[inputs] = np.arange(len(inputs))
-                network = network.bare(len(network.bias)).relocate(places, len(inputs))
-            networks.append(network.to(linear.bias.device, linear.bias.dtype))
-        return Population.of(networks)
-
-
 def _grower(
-    group: _Group,
-    table: Table,
-    given: Table,
+    group: Group,
+    table: AnyTable,
+    given: AnyTable,
     operators: tuple[Operator, ...],
     loss: Loss,
     settings: Settings,
     block_size: int,
 ) -> Grower:
     """Return the grower of a group; its validation rows are of the given table."""
-    views, dtype = group.views(table), table.inputs.dtype
+    views = group.views(table)
     generators = [torch.Generator().manual_seed(task.seed) for task in group.tasks]
     rows, sketch, validation = _sources(
         group, table, given, settings.solver == "exact", block_size, generators
@@ -191,10 +159,10 @@ def _grower(
     state = None if group.starts[0] is None else group.starts[0].state
     linear = Network.linear(
         operators,
-        len(views[0].inputs),
-        len(table.target),
-        device=table.inputs.device,
-        dtype=dtype,
+        views[0].n_inputs,
+        table.n_outputs,
+        device=table.device,
+        dtype=table.dtype,
     )
     population = group.population(linear) if state is None else state.population
     grower = Grower(
@@ -206,9 +174,9 @@ def _grower(
 
 
 def _sources(
-    group: _Group,
-    table: Table,
-    given: Table,
+    group: Group,
+    table: AnyTable,
+    given: AnyTable,
     exact: bool,
     block_size: int,
     generators: Sequence[torch.Generator],
@@ -217,9 +185,9 @@ def _sources(
 
     As far as columns of nodes are computed, those of all rows are, in one store.
     """
-    views, dtype, whole = group.views(table), table.inputs.dtype, WHOLE if exact else 1
+    views, dtype, whole = group.views(table), table.dtype, WHOLE if exact else 1
     train = [
-        _in_random_order(task.train, len(table.weight), generator)
+        _in_random_order(task.train, len(table), generator)
         for task, generator in zip(group.tasks, generators, strict=True)
     ]
     held = [task.validation for task in group.tasks if task.validation is not None]
@@ -240,14 +208,14 @@ def _sources(
     return rows, sketch, store.part(judged[0]) if judged else None
 
 
-def _monotonic(views: Sequence[Table]) -> Index | None:
+def _monotonic(views: Sequence[AnyTable]) -> Index | None:
     """Return the constraints on the inputs that each member sees."""
     constraints = [view.monotonic for view in views if view.monotonic is not None]
     return np.stack(constraints) if constraints else None
 
 
 def _fit_to_all(
-    views: Sequence[Table],
+    views: Sequence[AnyTable],
     evolutions: Sequence[Evolution],
     loss: Loss,
     block_size: int,
@@ -263,8 +231,7 @@ def _fit_to_all(
     for view, batch in batches:
         networks = [evolution.narrow_network for evolution in batch]
         population = Population.of(networks)
-        rows = (view.inputs, view.target, view.weight)
-        source = StreamedRows(*rows, population, block_size, n_threads)
+        source = view.stream(population, block_size, n_threads)
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
         scaled = _at_scale(loss, view, networks) if loss.is_adaptive else loss
@@ -279,19 +246,18 @@ def _fit_to_all(
     return fitted
 
 
-def _at_scale(loss: Loss, view: Table, networks: Sequence[Network]) -> Loss:
+def _at_scale(loss: Loss, view: AnyTable, networks: Sequence[Network]) -> Loss:
     """Return the loss at the scale of the networks' residuals on some rows of a table."""
-    some = slice(None, None, max(1, len(view.weight) // SCALE_ROWS))
-    inputs = view.inputs[:, some]
-    output = torch.stack([network.predict(inputs.T).T for network in networks])
-    return loss.at_scale(output, view.target[:, some], view.weight[some])
+    some = view.take(every_so_many(len(view), SCALE_ROWS))
+    output = torch.stack([network.predict(some.inputs[:, :].T).T for network in networks])
+    return loss.at_scale(output, some.target, some.weight)
 
 
 def _inputs_to_see(
-    table: Table, tasks: Sequence[Task], starts: Sequence[Evolution | None]
+    table: AnyTable, tasks: Sequence[Task], starts: Sequence[Evolution | None]
 ) -> list[Index | None]:
     """Return the input columns that each member of a group sees; None stands for all."""
-    if len(table.inputs) <= MOST_INPUTS:
+    if table.n_inputs <= MOST_INPUTS:
         return [None] * len(tasks)
     known = [start for start in starts if start is not None]
     if known and known[0].state is not None:
@@ -299,13 +265,12 @@ def _inputs_to_see(
     telling = []
     for task in tasks:
         some = slice(_SELECTION_ROWS) if task.train is None else task.train[:_SELECTION_ROWS]
-        inputs = table.for_member(task.number).inputs[:, some]
-        part = (inputs, table.target[:, some], table.weight[some])
-        telling.append(most_telling(*part, MOST_INPUTS))
+        part = table.for_member(task.number).take(some)
+        telling.append(most_telling(part.inputs[:, :], part.target, part.weight, MOST_INPUTS))
     if not known:
         return [*telling]
     # And those that the nodes read which they start from; the same for all.
-    read = [np.flatnonzero(start.network.topology.use[: len(table.inputs)]) for start in known]
+    read = [np.flatnonzero(start.network.topology.use[: table.n_inputs]) for start in known]
     return [np.unique(np.concatenate([telling[0], *read]))] * len(tasks)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "kept_positive",
     "midmean",
     "midmean_weights",
     "positive_range",
@@ -111,12 +112,27 @@ def positive_range(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     -------
     low, high : Tensor of shape (..., n_outputs, 1)
     """
-    low, high = widened_range(target)
-    positive = torch.where(target > 0, target, torch.inf).amin(dim=-1, keepdim=True)
+    smallest = torch.where(target > 0, target, torch.inf).amin(dim=-1, keepdim=True)
     mean = target @ (weight / weight.sum(dim=-1, keepdim=True))[..., None]
+    return kept_positive(*widened_range(target), smallest, mean)
+
+
+def kept_positive(
+    low: Tensor, high: Tensor, smallest: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the `positive_range` of targets of which four numbers are known.
+
+    Parameters
+    ----------
+    low, high : Tensor of shape (..., n_outputs, 1)
+        Of their `widened_range`.
+    smallest : Tensor of shape (..., n_outputs, 1)
+        The smallest positive one.
+    mean : Tensor of shape (..., n_outputs, 1)
+    """
     # Without a positive target any small number does.
-    smallest = torch.where(mean > 0, torch.minimum(positive, mean), 1.0)
-    low = torch.maximum(low, 1e-3 * smallest)
+    small = torch.where(mean > 0, torch.minimum(smallest, mean), 1.0)
+    low = torch.maximum(low, 1e-3 * small)
     return low, torch.maximum(low, high)
 
 

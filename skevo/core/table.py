@@ -5,24 +5,80 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .rows import Inputs, MemoryRows
+from .population import Population
+from .rows import Inputs, MemoryRows, RowSource, StreamedRows
 from .topology import Index
 
-__all__ = ["WHOLE", "Table", "gather"]
+__all__ = ["WHOLE", "AnyTable", "Table", "every_so_many", "gather"]
 
 # Rows come in whole multiples of what a vector instruction takes: what remained would be computed
 # by others, with other last bits, depending on what stands beside it.
 WHOLE = 32
 
 
+class AnyTable(Protocol):
+    """Training rows, wherever they are: what the engine asks of a table.
+
+    Attributes
+    ----------
+    n_inputs, n_outputs : int
+    total_weight : float
+    device : torch.device
+        Where columns are computed.
+    dtype : torch.dtype
+        Of the inputs.
+    monotonic : ndarray of shape (n_inputs,), int64, or None
+        See `Table`.
+    """
+
+    @property
+    def n_inputs(self) -> int: ...  # noqa: D102
+
+    @property
+    def n_outputs(self) -> int: ...  # noqa: D102
+
+    @property
+    def total_weight(self) -> float: ...  # noqa: D102
+
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> torch.dtype: ...  # noqa: D102
+
+    @property
+    def monotonic(self) -> Index | None: ...  # noqa: D102
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def take(self, rows: Tensor | slice) -> Table:
+        """Return some rows, read into memory."""
+        ...
+
+    def stream(self, population: Population, block_size: int, n_threads: int = 1) -> RowSource:
+        """Return all rows as a source that holds the columns of a population."""
+        ...
+
+    def for_member(self, number: int) -> AnyTable:
+        """Return the table as a member reads it."""
+        ...
+
+    def of(self, columns: Index) -> AnyTable:
+        """Return the table with some of the input columns."""
+        ...
+
+
 @dataclass(frozen=True)
 class Table:
-    """Training rows.
+    """Training rows in memory, or read from where they are mapped to.
 
     Attributes
     ----------
@@ -41,6 +97,45 @@ class Table:
     own: Sequence[Inputs] = ()
     monotonic: Index | None = None
 
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of input columns."""
+        return len(self.inputs)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of targets."""
+        return len(self.target)
+
+    @property
+    def total_weight(self) -> float:
+        """Weight of all rows."""
+        return float(self.weight.sum(dtype=torch.float64))
+
+    @property
+    def device(self) -> torch.device:
+        """Where columns are computed."""
+        return self.inputs.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the inputs."""
+        return self.inputs.dtype
+
+    def take(self, rows: Tensor | slice) -> Table:
+        """Return some rows, read into memory."""
+        on_device = rows.to(self.device) if isinstance(rows, Tensor) else rows
+        inputs, target = self.inputs[:, rows], self.target[:, on_device]
+        return Table(inputs, target, self.weight[on_device], monotonic=self.monotonic)
+
+    def stream(self, population: Population, block_size: int, n_threads: int = 1) -> StreamedRows:
+        """Return all rows as a source that holds the columns of a population."""
+        rows = (self.inputs, self.target, self.weight)
+        return StreamedRows(*rows, population, block_size, n_threads)
+
     def for_member(self, number: int) -> Table:
         """Return the table as a member reads it."""
         return replace(self, inputs=self.own[number], own=()) if self.own else self
@@ -49,6 +144,11 @@ class Table:
         """Return the table with some of the input columns."""
         monotonic = None if self.monotonic is None else self.monotonic[columns]
         return replace(self, inputs=_SomeInputs(self.inputs, columns), monotonic=monotonic)
+
+
+def every_so_many(n_rows: int, n_most: int) -> slice:
+    """Return rows at equal distances, at most so many."""
+    return slice(None, None, max(1, -(-n_rows // n_most)))
 
 
 class _SomeInputs:
@@ -74,7 +174,7 @@ class _SomeInputs:
 
 
 def gather(
-    parts: Sequence[tuple[Sequence[Table], Sequence[Tensor]]],
+    parts: Sequence[tuple[Sequence[AnyTable], Sequence[Tensor]]],
     dtype: torch.dtype,
     block_size: int,
     whole: int,
@@ -98,18 +198,15 @@ def gather(
 
 
 def _take(
-    views: Sequence[Table], chosen: Sequence[Tensor], dtype: torch.dtype, whole: int
+    views: Sequence[AnyTable], chosen: Sequence[Tensor], dtype: torch.dtype, whole: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return inputs, targets and weights of some rows of each member."""
-    table = views[0]
     n_rows = whole * math.ceil(max(map(len, chosen)) / whole)
-    filled = [
-        torch.cat([rows, rows[:1].expand(n_rows - len(rows))]).to(table.inputs.device)
-        for rows in chosen
-    ]
-    weight = torch.stack([table.weight[rows] for rows in filled])
-    for own, rows in zip(weight, chosen, strict=True):
-        own[len(rows) :] = 0.0
-    inputs = [view.inputs[:, rows].to(dtype) for view, rows in zip(views, filled, strict=True)]
-    target = [table.target[:, rows].to(dtype) for rows in filled]
-    return torch.stack(inputs), torch.stack(target), weight.to(dtype)
+    inputs, target, weight = [], [], []
+    for view, rows in zip(views, chosen, strict=True):
+        taken = view.take(torch.cat([rows, rows[:1].expand(n_rows - len(rows))]))
+        taken.weight[len(rows) :] = 0.0
+        inputs.append(taken.inputs[:, :].to(dtype))
+        target.append(taken.target.to(dtype))
+        weight.append(taken.weight.to(dtype))
+    return torch.stack(inputs), torch.stack(target), torch.stack(weight)

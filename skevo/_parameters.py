@@ -1,0 +1,171 @@
+"""Parameters of both estimators, and what they mean to the engine."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from .core.course import Stopping
+from .core.operators import DEFAULT_OPERATORS, Operator, get_operators
+from .core.settings import Settings
+
+__all__ = ["HasParameters"]
+
+# Of so many rows the sums in single precision are as good as the rows.
+_MANY_ROWS = 4096
+# Generations without an improvement: of members side by side, whose mean loss is known better than
+# that of one, on few and, where there is more to find, on many rows; and of one alone.
+_PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 9, 15
+# Rows of a step of the adam solver, and of a block elsewhere.
+_STEP_ROWS, _BLOCK_ROWS = 256, 16_384
+
+
+class HasParameters:
+    """Constructor of both estimators."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_generations": [Interval(Integral, 0, None, closed="left")],
+        "operators": ["array-like", None],
+        "n_candidates": [Interval(Integral, 1, None, closed="left")],
+        "max_nodes": [Interval(Integral, 0, None, closed="left")],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"auto", "exact", "adam"})],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "pruning": [StrOptions({"loss", "std"})],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "n_iter_no_change": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "monotonic_constraints": ["array-like", dict, None],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "warm_start": ["boolean"],
+        "init": [HasMethods(["fit", "predict"]), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_generations: int = 100,
+        operators: Any = None,
+        n_candidates: int = 250,
+        max_nodes: int = 200,
+        n_members: int = 8,
+        solver: str = "auto",
+        loss: Any = "auto",
+        alpha: Any = "auto",
+        pruning: Any = "loss",
+        categorical_features: Any = "from_dtype",
+        validation_fraction: float | None = 0.1,
+        n_iter_no_change: Any = "auto",
+        tol: float = 0.02,
+        max_time: float | None = None,
+        learning_rate: float = 0.01,
+        batch_size: Any = "auto",
+        monotonic_constraints: Any = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        n_jobs: int | None = None,
+        warm_start: bool = False,
+        init: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_generations = n_generations
+        self.operators = operators
+        self.n_candidates = n_candidates
+        self.max_nodes = max_nodes
+        self.n_members = n_members
+        self.solver = solver
+        self.loss = loss
+        self.alpha = alpha
+        self.pruning = pruning
+        self.categorical_features = categorical_features
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.max_time = max_time
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.monotonic_constraints = monotonic_constraints
+        self.device = device
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.warm_start = warm_start
+        self.init = init
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def _operators(self) -> tuple[Operator, ...]:
+        """The operators that nodes can have."""
+        return get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
+
+    def _device(self) -> torch.device:
+        """Return the device to compute on."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device {self.device!r} is not available: {reason}") from error
+        return device
+
+    def _torch_dtype(self, n_rows: int) -> torch.dtype:
+        """Return the dtype of the columns."""
+        if self.dtype == "auto":
+            return torch.float32 if n_rows > _MANY_ROWS else torch.float64
+        return getattr(torch, self.dtype)
+
+    def _settings(self) -> Settings:
+        """Translate the parameters that say how a network is grown."""
+        solver: Any = self.solver
+        if solver == "auto":
+            solver = "adam" if callable(self.loss) else "exact"
+        elif solver == "exact" and callable(self.loss):
+            raise ValueError(
+                "solver='exact' requires a named loss, got a callable; use solver='adam'."
+            )
+        if solver == "adam" and self.monotonic_constraints is not None:
+            raise ValueError("monotonic_constraints requires solver='exact'.")
+        return Settings(
+            solver=solver,
+            n_candidates=self.n_candidates,
+            max_nodes=self.max_nodes,
+            alpha=None if self.alpha == "auto" else self.alpha,
+            pruning=self.pruning,
+            learning_rate=self.learning_rate,
+            batch_size=_STEP_ROWS if self.batch_size == "auto" else self.batch_size,
+        )
+
+    def _block_size(self, settings: Settings) -> int:
+        """Return how many rows are looked at at a time where it matters for time and memory only.
+
+        The ``adam`` solver reads batches of its own.
+        """
+        own = self.batch_size == "auto" or settings.solver == "adam"
+        return _BLOCK_ROWS if own else self.batch_size
+
+    def _stopping(self, n_rows: int) -> Stopping:
+        """Translate the parameters that say when to stop."""
+        patience = self.n_iter_no_change
+        if patience == "auto":
+            patience = _PATIENCE_MANY_ROWS if n_rows > _MANY_ROWS else _PATIENCE
+            if self.n_members == 1 or self._settings().solver == "adam":
+                patience = _PATIENCE_ALONE
+        return Stopping(self.n_generations, patience, self.tol, self.max_time, self.n_members)
