@@ -352,6 +352,9 @@ def test_estimators_have_the_parameters_of_the_local_ones_and_a_client(client):
         assert copied.client is client
         assert copied.n_members == 2
         assert pickle.loads(pickle.dumps(model)).client is None
+        with sklearn.config_context(enable_metadata_routing=True):
+            asking = clone(model.set_fit_request(sample_weight=True))
+            assert asking.get_metadata_routing().fit.requests["sample_weight"] is True
 
 
 def test_a_fitted_model_is_pickled_without_its_client(client):

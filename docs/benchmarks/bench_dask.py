@@ -7,7 +7,8 @@ python docs/benchmarks/bench_dask.py kill --rows 200000
 python docs/benchmarks/bench_dask.py beside --rows 1000000
 python docs/benchmarks/bench_dask.py constants
 
-Tables are made lazily, on the workers, 20 columns of them. All figures are of one run.
+Tables are made lazily, on the workers, with 20 columns. All figures are of one run. ``workers``
+says something only on a machine that does nothing else, and ``lazy`` needs 4 GB of disk.
 """
 
 import argparse

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, ClassVar, Self
 
 import dask.base
 import torch
-from sklearn.base import clone
+from sklearn.base import _clone_parametrized
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -74,14 +75,10 @@ class OnDask(BaseEvolving):
 
     def __sklearn_clone__(self) -> Self:
         """Return an unfitted copy with the same client, which cannot be copied."""
-        copied = type(self)(
-            **{
-                name: value if name == "client" else clone(value, safe=False)
-                for name, value in self.get_params(deep=False).items()
-            }
-        )
-        if hasattr(self, "_skl_callbacks"):
-            copied.set_callbacks(*self._skl_callbacks)
+        without = copy(self)
+        without.client = None
+        copied: Self = _clone_parametrized(without)
+        copied.client = self.client
         return copied
 
     # -- fitting -------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Cluster:
                 return results.result(timeout=_GLANCE)
             except TimeoutError:
                 if results.done():
-                    raise
+                    return results.result()
             now = time.monotonic()
             alone_since = None if self.client.nthreads() else (alone_since or now)
             if alone_since is not None and now - alone_since >= _PATIENCE:

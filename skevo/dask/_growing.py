@@ -52,7 +52,7 @@ class ClusterNursery:
         rows = group.rows
         part = table.take_to(home, slice(None) if rows is None else rows)
         plan = self._cluster.share((make, group if rows is None else group.within(rows)))
-        return _Away(self._cluster, group, part, plan, home)
+        return _Away(self._cluster, len(group.tasks), part, plan, home)
 
     def advance(self, groups: Sequence[Any], first: bool) -> list[list[Generation]]:
         """Have groups take a generation, side by side."""
@@ -69,7 +69,7 @@ class _Away:
     Parameters
     ----------
     cluster : Cluster
-    group : Group
+    n_members : int
     part : Future
         Of a `Table` with the rows of the group.
     plan : Future
@@ -81,11 +81,11 @@ class _Away:
     population: Population
 
     def __init__(
-        self, cluster: Cluster, group: Group, part: Future, plan: Future, home: Sequence[str]
+        self, cluster: Cluster, n_members: int, part: Future, plan: Future, home: Sequence[str]
     ) -> None:
         self._cluster, self._part, self._plan, self._home = cluster, part, plan, home
         self._last: Future | None = None
-        self.n_members = len(group.tasks)
+        self.n_members = n_members
 
     @property
     def state(self) -> GrowerState:
@@ -107,7 +107,7 @@ class _Step:
     """What a generation of a group leaves to the next one.
 
     The grower itself goes with it as long as it stays in the process where it was made; but whoever
-    takes it changes it, and a second one makes his own from the state.
+    takes it changes it, and a second one makes its own from the state.
 
     Parameters
     ----------
