@@ -17,8 +17,8 @@ __all__ = ["HasParameters"]
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
 # Generations without an improvement: of members side by side, whose mean loss is known better than
-# that of one, on few and, where there is more to find, on many rows; and of one alone.
-_PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 9, 15
+# that of one, on few and, where each takes longer, on many rows; and of one alone.
+_PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 # Rows of a step of the adam solver, and of a block elsewhere.
 _STEP_ROWS, _BLOCK_ROWS = 256, 16_384
 
