@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ._columns import Levels
 from ._formula import column_texts
+from ._frames import Levels
 from ._reading import ReadsTables
 from .core.attribution import attribute, loss_rises, most_typical
 from .core.ensemble import Ensemble

@@ -21,15 +21,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ._columns import (
-    Cells,
-    Encoding,
-    Levels,
-    categorical_columns,
-    find_levels,
-    fit_encoding,
-    read_codes,
-)
+from ._columns import Cells, Encoding, fit_encoding
+from ._frames import Levels, categorical_columns, find_levels, read_codes
 from ._level_means import OrderedMeans
 from ._preprocessing import Scaling, fit_scaling
 from ._rows import Part, TrainingRows, Whole

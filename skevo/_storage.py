@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ._columns import Levels
 from ._container import write_container
+from ._frames import Levels
 from ._packing import pack_ensemble, pack_path
 from ._path import Path
 from ._values import to_json

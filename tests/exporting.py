@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_iris, make_friedman1
 
 from skevo import EvolvingClassifier, EvolvingRegressor
-from skevo._columns import read_codes
+from skevo._frames import read_codes
 from skevo.core.operators import available_operators
 from skevo.core.statistics import midmean
 

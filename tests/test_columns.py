@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from skevo import EvolvingClassifier, EvolvingRegressor
-from skevo._columns import categorical_columns, find_levels, fit_encoding, read_codes
+from skevo._columns import fit_encoding
+from skevo._frames import categorical_columns, find_levels, read_codes
 
 QUICK = {"n_members": 2, "n_generations": 3, "random_state": 0}
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skevo import EvolvingClassifier, EvolvingRegressor
-from skevo._columns import read_codes
+from skevo._frames import read_codes
 from skevo.core.operators import Operator
 from skevo.export import register_onnx_converters
 

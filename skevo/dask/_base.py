@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._base import BaseEvolving
-from .._columns import Encoding, Levels
+from .._columns import Encoding
+from .._frames import Levels
 from .._rows import TrainingRows
 from ..core.nursery import Nursery
 from ._cluster import Cluster

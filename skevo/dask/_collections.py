@@ -12,7 +12,7 @@ import numpy as np
 from distributed import Future
 from sklearn.utils.validation import check_array, check_non_negative, check_X_y
 
-from .._columns import Levels, categorical_columns, in_order, read_codes, values_of
+from .._frames import Levels, categorical_columns, in_order, read_codes, values_of
 from .._reading import CHECKS
 from .._rows import Part
 from ._cluster import Cluster

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._columns import Encoding, Levels
+from .._columns import Encoding
+from .._frames import Levels
 from .._preprocessing import KNEE, Scaling
 from .._target import TargetUnits
 from ..core.ensemble import Ensemble

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._columns import Encoding, read_codes
+from .._columns import Encoding
+from .._frames import read_codes
 from .._preprocessing import KNEE, Scaling
 from .._target import TargetUnits
 from ..core.ensemble import Ensemble
