@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skevo import EvolvingRegressor
-from skevo.__main__ import _size
+from skevo._cli.compare import _size
 
 TABLES = ("airfoil", "concrete", "kin8nm", "elevators", "california")
 
