@@ -59,10 +59,8 @@ def monotonic_inputs(
         raise ValueError(
             f"monotonic_constraints requires one target or two classes, got {n_outputs} outputs."
         )
-    ordered = np.zeros_like(features)
-    ordered[encoding.numeric] = features[encoding.numeric]
-    if (ordered != features).any():
-        wrong = np.flatnonzero(ordered != features).tolist()
+    wrong = np.setdiff1d(np.flatnonzero(features), encoding.numeric).tolist()
+    if wrong:
         raise ValueError(
             f"monotonic_constraints requires numeric columns; these are categories: {wrong}."
         )

@@ -11,7 +11,7 @@ zero.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,13 +100,12 @@ class HeldRows(ABC):
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
-        total: Sums | None = None
         columns = self.columns
-        for rows in self._blocks():
-            block = Block(columns[..., rows], self.target[..., rows], self.weight[:, rows])
-            total = _add(total, function(block))
-        assert total is not None
-        return total
+        blocks = (
+            Block(columns[..., rows], self.target[..., rows], self.weight[:, rows])
+            for rows in self._blocks()
+        )
+        return _total(map(function, blocks))
 
     def _blocks(self) -> list[slice]:
         size = self.block_size
@@ -340,14 +339,10 @@ class StreamedRows:
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
-        total: Sums | None = None
         size = max(1, self.block_size // len(self.population))
         starts = range(0, len(self.weight), size)
         blocks = [slice(start, start + size) for start in starts]
-        for part in in_order(lambda rows: function(self._block(rows)), blocks, self.n_threads):
-            total = _add(total, part)
-        assert total is not None
-        return total
+        return _total(in_order(lambda rows: function(self._block(rows)), blocks, self.n_threads))
 
     def _block(self, rows: slice) -> Block:
         """Return some rows with the columns of the nodes."""
@@ -360,7 +355,10 @@ class StreamedRows:
         return Block(columns, target.expand(n_members, -1, -1), weight.expand(n_members, -1))
 
 
-def _add(total: Sums | None, part: Sums) -> Sums:
-    if total is None:
-        return part
-    return tuple(a + b for a, b in zip(total, part, strict=True))
+def _total(parts: Iterable[Sums]) -> Sums:
+    """Return the sum of each tensor over parts, added up in their order."""
+    total: Sums | None = None
+    for part in parts:
+        total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+    assert total is not None
+    return total
