@@ -52,15 +52,20 @@ QUICK = {"n_members": 3, "n_generations": 4, "dtype": "float64", "random_state":
 N = 800
 
 
-@pytest.fixture(scope="module")
-def client():
+def client_of_two(processes):
+    """Yield the client of a cluster of two workers of one thread."""
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
+            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as found,
     ):
         yield found
+
+
+@pytest.fixture(scope="module")
+def client():
+    yield from client_of_two(processes=False)
 
 
 @pytest.fixture(params=[20_000, 100], ids=["small", "large"])
@@ -551,13 +556,7 @@ def test_a_generation_that_is_computed_again_is_the_same():
 @pytest.fixture(scope="module")
 def processes():
     """Provide a cluster of processes, whose nannies start them again."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as found,
-    ):
-        yield found
+    yield from client_of_two(processes=True)
 
 
 def interrupt(monkeypatch, moments, function):

@@ -106,26 +106,27 @@ def explain(figure, ax):
     figure.legend(marks, names, loc="outside lower center", ncols=len(marks), frameon=False)
 
 
-def draw_regression(text):
-    """R2 and time of the regression tables."""
+def draw_suite(text, title, score, label):
+    """Scores and times of the tables of a suite."""
     table = tables(text)[0]
-    figures, rows = by_method(table, " R2"), labels(table)
-    figure, (left, right) = panels((3, 2), len(rows), "Regression: three splits of each table")
-    dots(left, figures, rows, "R2 on test rows, higher is better")
+    figures, rows = by_method(table, score), labels(table)
+    figure, (left, right) = panels((3, 2), len(rows), title)
+    dots(left, figures, rows, label)
     dots(right, by_method(table, " fit s"), rows, "seconds to fit, one thread", "log")
     explain(figure, left)
     return figure
+
+
+def draw_regression(text):
+    """R2 and time of the regression tables."""
+    title = "Regression: three splits of each table"
+    return draw_suite(text, title, " R2", "R2 on test rows, higher is better")
 
 
 def draw_classification(text):
     """Log-loss and time of the classification tables."""
-    table = tables(text)[0]
-    figures, rows = by_method(table, " log-loss"), labels(table)
-    figure, (left, right) = panels((3, 2), len(rows), "Classification: three splits of each table")
-    dots(left, figures, rows, "log-loss on test rows, lower is better")
-    dots(right, by_method(table, " fit s"), rows, "seconds to fit, one thread", "log")
-    explain(figure, left)
-    return figure
+    title = "Classification: three splits of each table"
+    return draw_suite(text, title, " log-loss", "log-loss on test rows, lower is better")
 
 
 def draw_intervals(text):
