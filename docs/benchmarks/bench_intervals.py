@@ -17,6 +17,7 @@ training rows is held out and the intervals are as wide as a quantile of its abs
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import warnings
@@ -26,48 +27,21 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from sklearn.datasets import load_diabetes, make_friedman1, make_friedman2  # noqa: E402
 from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
+from tables import SEEDS, markdown, split, tables  # noqa: E402
 
 from skevo import EvolvingRegressor  # noqa: E402
 
-SEEDS = [23654, 15795, 860, 5390, 29910, 11964, 21575, 11284, 22118, 6265]
-MOST_ROWS = 10_000
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 # Coverages whose widths are shown.
 SHOWN = (0.5, 0.9)
 
 
-def read(path):
-    """Return name, X and y of a file."""
-    X = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",")
-    y = X.pop("target").to_numpy(float)
-    for column in X.columns:
-        if not pd.api.types.is_numeric_dtype(X[column]):
-            X[column] = X[column].astype("category")
-    return path.name.split(".")[0], X, y
-
-
-def tables(options):
-    """Yield (name, X, y), X a frame."""
-    if options.data is None:
-        X, y = load_diabetes(return_X_y=True, as_frame=True)
-        yield "diabetes", X, y.to_numpy()
-        for make, noise in ((make_friedman1, 1.0), (make_friedman2, 100.0)):
-            X, y = make(2000, noise=noise, random_state=0)
-            yield make.__name__.removeprefix("make_"), pd.DataFrame(X), y
-        return
-    for path in sorted(
-        (options.data / "regression").iterdir(), key=lambda path: path.stat().st_size
-    ):
-        yield read(path)
-    others = [
-        read(path)
-        for path in sorted((options.data / "srbench").iterdir())
-        if path.name != "published.csv"
-    ]
-    yield from sorted(others, key=lambda table: -len(table[2]))[: options.largest]
+def largest(n_tables, data):
+    """Return the tables of the symbolic-regression benchmark with most rows, without data none."""
+    found = [] if data is None else tables("srbench", data)
+    return sorted(found, key=lambda table: -len(table[2]))[:n_tables]
 
 
 def intervals(X, y, X_test, seed):
@@ -100,26 +74,15 @@ def intervals(X, y, X_test, seed):
 def measure(options):
     """Return a frame with a row per (table, seed, method, coverage)."""
     rows = []
-    for name, X, y in tables(options):
+    others = largest(options.largest, options.data)
+    for name, X, y in itertools.chain(tables("regression", options.data), others):
         for seed in SEEDS[: options.seeds]:
-            train, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=seed)
-            if len(train) > MOST_ROWS:
-                train = np.random.default_rng(seed).choice(train, MOST_ROWS, replace=False)
+            train, test = split(y, seed)
             truth = y[test]
             for method, asked, low, high in intervals(X.iloc[train], y[train], X.iloc[test], seed):
                 inside, width = np.mean((low <= truth) & (truth <= high)), np.mean(high - low)
                 rows.append([name, seed, method, asked, 100 * inside, width / truth.std()])
     return pd.DataFrame(rows, columns=["table", "seed", "method", "asked", "coverage", "width"])
-
-
-def markdown(frame, digits):
-    """Print a frame as a Markdown table."""
-    print("| " + " | ".join(map(str, frame.columns)) + " |")
-    print("|" + " --- |" * len(frame.columns))
-    for row in frame.itertuples(index=False):
-        cells = (f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell) for cell in row)
-        print("| " + " | ".join(cells) + " |")
-    print()
 
 
 def main():

@@ -13,8 +13,8 @@ tables that scikit-learn bundles or generates are used. Needs pandas; xgboost, l
 take part in `regression`, and pyoperon in `feynman`, if they are installed.
 
 Every table is split 75/25 with the seeds of the published benchmark and at most 10,000 rows are
-trained on. Text becomes one-hot columns and missing cells medians, for every method alike but
-HistGradientBoosting, which has its own way. ECE is the expected calibration error, of 15 bins of as
+trained on. Text is passed as categories and missing cells as they are; for linear models they
+become one-hot columns and medians. ECE is the expected calibration error, of 15 bins of as
 many rows. One thread unless --threads says otherwise.
 """
 
@@ -47,24 +47,19 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from sklearn import datasets  # noqa: E402
-from sklearn.compose import make_column_selector, make_column_transformer  # noqa: E402
 from sklearn.ensemble import (  # noqa: E402
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
 )
-from sklearn.impute import SimpleImputer  # noqa: E402
 from sklearn.linear_model import LogisticRegression, RidgeCV  # noqa: E402
 from sklearn.metrics import accuracy_score, log_loss, r2_score  # noqa: E402
-from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler  # noqa: E402
+from sklearn.preprocessing import FunctionTransformer, StandardScaler  # noqa: E402
+from tables import SEEDS, markdown, numbers, split, tables  # noqa: E402
 
 from skevo import EvolvingClassifier, EvolvingRegressor  # noqa: E402
 
 warnings.simplefilter("ignore")
-SEEDS = [23654, 15795, 860, 5390, 29910, 11964, 21575, 11284, 22118, 6265]
-MOST_ROWS = 10_000
 # The source text's own algorithm.
 SOURCE_TEXT = {
     "operators": ("add", "mul"),
@@ -73,20 +68,6 @@ SOURCE_TEXT = {
     "solver": "adam",
     "n_members": 1,
 }
-
-
-def bundled(suite):
-    """Yield tables that need no file."""
-    if suite == "classification":
-        for load in (datasets.load_breast_cancer, datasets.load_wine, datasets.load_digits):
-            bunch = load()
-            yield load.__name__.removeprefix("load_"), pd.DataFrame(bunch.data), bunch.target
-    else:
-        X, y = datasets.load_diabetes(return_X_y=True)
-        yield "diabetes", pd.DataFrame(X), y
-        for make in (datasets.make_friedman1, datasets.make_friedman2, datasets.make_friedman3):
-            X, y = make(n_samples=1000, noise=0.1, random_state=0)
-            yield make.__name__.removeprefix("make_"), pd.DataFrame(X), y
 
 
 def formulas():
@@ -139,42 +120,12 @@ def measure_formulas():
     markdown(summary.reset_index())
 
 
-def tables(suite):
-    """Yield (name, X, y), X a frame."""
-    if options.data is None:
-        yield from bundled(suite)
-        return
-    folder = options.data / ("regression" if suite == "source-text" else suite)
-    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_size):
-        name = path.name.split(".")[0]
-        if path.name == "published.csv" or (options.only and name not in options.only.split(",")):
-            continue
-        X = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",")
-        y = X.pop("target").to_numpy()
-        for column in X.columns:
-            if not pd.api.types.is_numeric_dtype(X[column]):
-                X[column] = X[column].astype("category")
-        yield name, X, y
-
-
 def numeric(estimator, X):
     """Put an estimator behind what makes numbers of a table, if that is needed."""
     text = X.select_dtypes("category")
     if not len(text.columns) and not X.isna().any(axis=None):
         return estimator
-    return make_pipeline(
-        make_column_transformer(
-            (
-                OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=10),
-                make_column_selector(dtype_include="category"),
-            ),
-            (
-                SimpleImputer(strategy="median", add_indicator=True),
-                make_column_selector(dtype_include="number"),
-            ),
-        ),
-        estimator,
-    )
+    return make_pipeline(numbers(), estimator)
 
 
 def methods(suite, X, seed):
@@ -258,18 +209,12 @@ def measure(suite):
     """Return a frame with a row per (table, seed, method)."""
     classify = suite == "classification"
     rows = []
-    for name, X, y in tables(suite):
+    folder = "regression" if suite == "source-text" else suite
+    for name, X, y in tables(folder, options.data, set(filter(None, options.only.split(",")))):
         if classify:
             y = np.unique(y, return_inverse=True)[1]
         for seed in SEEDS[: options.seeds]:
-            train, test = train_test_split(
-                np.arange(len(y)),
-                test_size=0.25,
-                random_state=seed,
-                stratify=y if classify else None,
-            )
-            if len(train) > MOST_ROWS:
-                train = np.random.default_rng(seed).choice(train, MOST_ROWS, replace=False)
+            train, test = split(y, seed, classify)
             for method, model in methods(suite, X, seed).items():
                 start = time.perf_counter()
                 model.fit(X.iloc[train], y[train])
@@ -303,16 +248,6 @@ def calibration_error(y, probability, n_bins=15):
         for rows in np.array_split(order, n_bins)
     ]
     return sum(distances) / len(y)
-
-
-def markdown(frame):
-    """Print a frame as a Markdown table."""
-    print("| " + " | ".join(map(str, frame.columns)) + " |")
-    print("|" + " --- |" * len(frame.columns))
-    for row in frame.itertuples(index=False):
-        cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
-        print("| " + " | ".join(cells) + " |")
-    print()
 
 
 if options.suite == "feynman":

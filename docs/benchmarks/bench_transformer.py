@@ -25,74 +25,21 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from sklearn import datasets  # noqa: E402
-from sklearn.compose import make_column_selector, make_column_transformer  # noqa: E402
 from sklearn.ensemble import (  # noqa: E402
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
 )
-from sklearn.impute import SimpleImputer  # noqa: E402
 from sklearn.linear_model import LogisticRegression, Ridge  # noqa: E402
 from sklearn.metrics import log_loss, r2_score  # noqa: E402
-from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+from tables import SEEDS, markdown, numbers, split, tables  # noqa: E402
 
 from skevo import EvolvingClassifier, EvolvingRegressor, EvolvingTransformer  # noqa: E402
 
-SEEDS = [23654, 15795, 860, 5390, 29910, 11964, 21575, 11284, 22118, 6265]
-MOST_ROWS = 10_000
 SUITES = ("regression", "srbench", "classification")
 # Of more tables only the means are shown.
 MOST_SHOWN = 20
-
-
-def bundled(suite):
-    """Yield tables that need no file."""
-    if suite == "classification":
-        for load in (datasets.load_breast_cancer, datasets.load_wine):
-            X, y = load(return_X_y=True, as_frame=True)
-            yield load.__name__.removeprefix("load_"), X, y.to_numpy()
-        X, y = datasets.make_moons(1000, noise=0.2, random_state=0)
-        yield "moons", pd.DataFrame(X), y
-    elif suite == "regression":
-        X, y = datasets.load_diabetes(return_X_y=True, as_frame=True)
-        yield "diabetes", X, y.to_numpy()
-        for make, noise in ((datasets.make_friedman1, 1.0), (datasets.make_friedman2, 100.0)):
-            X, y = make(1000, noise=noise, random_state=0)
-            yield make.__name__.removeprefix("make_"), pd.DataFrame(X), y
-
-
-def tables(suite, data):
-    """Yield (name, X, y), X a frame."""
-    if data is None:
-        yield from bundled(suite)
-        return
-    for path in sorted((data / suite).iterdir(), key=lambda path: path.stat().st_size):
-        if path.name == "published.csv":
-            continue
-        X = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",")
-        y = X.pop("target").to_numpy()
-        if suite == "classification":
-            y = np.unique(y, return_inverse=True)[1]
-        for column in X.columns:
-            if not pd.api.types.is_numeric_dtype(X[column]):
-                X[column] = X[column].astype("category")
-        yield path.name.split(".")[0], X, y
-
-
-def numbers():
-    """Return what makes numbers of a table for a linear model."""
-    return make_column_transformer(
-        (
-            OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=10),
-            make_column_selector(dtype_include="category"),
-        ),
-        (
-            SimpleImputer(strategy="median", add_indicator=True),
-            make_column_selector(dtype_include="number"),
-        ),
-    )
 
 
 def measure(X, y, train, test, seed, classify):
@@ -128,28 +75,12 @@ def suite_of(suite, options):
     """Return a frame with a row per (table, seed)."""
     classify, rows = suite == "classification", []
     for name, X, y in tables(suite, options.data):
+        y = np.unique(y, return_inverse=True)[1] if classify else y
         for seed in SEEDS[: options.seeds]:
-            train, test = train_test_split(
-                np.arange(len(y)),
-                test_size=0.25,
-                random_state=seed,
-                stratify=y if classify else None,
-            )
-            if len(train) > MOST_ROWS:
-                train = np.random.default_rng(seed).choice(train, MOST_ROWS, replace=False)
+            train, test = split(y, seed, classify)
             found = measure(X, y, train, test, seed, classify)
             rows.append({"table": name, "seed": seed, **found})
     return pd.DataFrame(rows)
-
-
-def markdown(frame):
-    """Print a frame as a Markdown table."""
-    print("| " + " | ".join(map(str, frame.columns)) + " |")
-    print("|" + " --- |" * len(frame.columns))
-    for row in frame.itertuples(index=False):
-        cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
-        print("| " + " | ".join(cells) + " |")
-    print(flush=True)
 
 
 def main():
@@ -162,9 +93,10 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     for suite in SUITES:
-        found = suite_of(suite, options)
-        if found.empty:
+        if suite == "srbench" and options.data is None:
+            # Those that take its place are the ones of regression.
             continue
+        found = suite_of(suite, options)
         by_table = found.groupby("table", sort=False).mean().drop(columns="seed")
         sign = -1.0 if suite == "classification" else 1.0
         print(f"{suite}, {'log-loss' if sign < 0 else 'R2'}, {len(by_table)} tables:\n")
