@@ -160,11 +160,13 @@ def test_get_operators_refuses_bad_names(names, message):
 
 
 def test_registered_operator_is_found_by_name():
-    operator = register_operator("smooth", smooth, constant="left", location=-1)
+    operator = register_operator("smooth", smooth, constant="left", location=-1, divides=True)
     assert get_operators("smooth") == (operator,)
     assert "smooth" in available_operators()
     assert operator.text == "smooth({a}, {b})"
     assert (operator.constant, operator.location, operator.commutative) == ("left", -1, False)
+    assert operator.divides
+    assert pickle.loads(pickle.dumps(operator)) == operator
 
 
 def test_registered_operator_is_replaced_only_with_overwrite():

@@ -279,6 +279,27 @@ def test_pools_of_members_are_alike_but_for_the_operands(generation):
     assert sum(a != b for a, b in itertools.pairwise(runs)) == len(set(runs)) - 1
 
 
+def test_columns_that_are_zero_in_many_rows_divide_nothing():
+    """A quotient by the column of a level would be read as what it is not."""
+    columns = normal(3, 1000)
+    columns[1] = columns[1] > 0
+    network = linear(3, ("div", "mul"))
+    pool = propose(alone(network), N_DRAWS, table_of(columns)[None], [generator()], 0)
+    pool = of_member(pool)
+    divides = pool.operator == 0
+    assert set(pool.right[divides]) == {0, 2}
+    # It may still be divided, and be a factor.
+    assert 1 in pool.left[divides]
+    assert 1 in pool.right[~divides]
+
+
+def test_nothing_is_divided_where_all_columns_are_zero_in_many_rows():
+    columns = normal(2, 1000).clamp(min=0.0)
+    network = linear(2, ("div", "mul"))
+    pool = propose(alone(network), 200, table_of(columns)[None], [generator()], 0)
+    assert set(of_member(pool).operator) == {1}
+
+
 # -- quantiles -------------------------------------------------------------------------------------
 
 

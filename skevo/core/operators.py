@@ -57,6 +57,9 @@ class Operator:
     monotonic : (int, int)
         For each operand, 1 or -1 if the function never decreases or never increases in it, whatever
         the other one is; 0 if it may do either. Networks with ``monotonic_constraints`` rest on it.
+    divides : bool
+        Whether the function divides by its right operand. A column that is zero in many rows, such
+        as that of a level, is not proposed there: the node would be read as what it is not.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Operator:
     constant: Literal["right", "left", "none"] = "right"
     location: int = 1
     monotonic: tuple[int, int] = (0, 0)
+    divides: bool = False
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Apply the function to two tensors that broadcast together."""
@@ -97,6 +101,7 @@ class Operator:
             self.constant,
             self.location,
             self.monotonic,
+            self.divides,
         )
 
 
@@ -146,7 +151,7 @@ _BUILT_IN: dict[str, Operator] = {
         ),
         Operator("sub", torch.sub, "({a} - {b})", constant="none", monotonic=_DIFFERENCE),
         Operator("mul", torch.mul, "({a} * {b})", commutative=True, constant="none"),
-        Operator("div", _div, "({a} / {b})", constant="left"),
+        Operator("div", _div, "({a} / {b})", constant="left", divides=True),
         Operator("max", torch.maximum, "max({a}, {b})", commutative=True, monotonic=_RISING),
         Operator("min", torch.minimum, "min({a}, {b})", commutative=True, monotonic=_RISING),
         Operator(
@@ -224,6 +229,7 @@ def register_operator(
     constant: Literal["right", "left", "none"] = "right",
     location: int = 1,
     monotonic: tuple[int, int] = (0, 0),
+    divides: bool = False,
     overwrite: bool = False,
 ) -> Operator:
     """Make a torch function of two columns available as an operator.
@@ -248,6 +254,8 @@ def register_operator(
         Sign of the constants that are tried; see `Operator`.
     monotonic : (int, int), default=(0, 0)
         Which way the function goes in each operand; see `Operator`.
+    divides : bool, default=False
+        Whether the function divides by its right operand; see `Operator`.
     overwrite : bool, default=False
         Whether a registered operator of that name may be replaced. Built-in ones never are.
 
@@ -286,8 +294,9 @@ def register_operator(
     if len(monotonic) != 2 or not {*monotonic} <= {-1, 0, 1}:
         raise ValueError(f"monotonic must be two of -1, 0, and 1, got {monotonic!r}.")
     operator = Operator(
-        name, function, text, commutative, constant, location, (monotonic[0], monotonic[1])
-    )
+        name, function, text, commutative, constant, location,
+        (monotonic[0], monotonic[1]), divides,
+    )  # fmt: skip
     _try(operator)
     _REGISTRY[name] = operator
     return operator

@@ -75,7 +75,8 @@ def propose(
     it. What is left over turns with the generation. So the pools of all members are alike but for
     the operands. Most operands are drawn by use, with probability proportional to 1 + 2 x times the
     column is an operand already, the others uniformly. A constant is drawn from the other operand's
-    quantiles.
+    quantiles. What a column is divided by is not zero in one of them: otherwise the two change
+    places, or the place is empty if neither will do.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def propose(
     Returns
     -------
     Nodes
-        With scale 1, those of one operator side by side; places of repeated ones are empty.
+        With scale 1, those of one operator side by side; places of repeated ones are empty, too.
     """
     wiring, operators = population.wiring, population.operators
     draws = np.stack(
@@ -116,20 +117,29 @@ def propose(
     swap = commutative & (left > right)
     left, right = np.where(swap, right, left), np.where(swap, left, right)
 
+    member = np.arange(len(generators))[:, None]
+    table = quantiles.numpy(force=True)
+    divides = np.array([item.divides for item in operators])[operator]
+    has_zeros = (table == 0).any(axis=2)
+    swapped = divides & has_zeros[member, right]
+    left, right = np.where(swapped, right, left), np.where(swapped, left, right)
+    possible = ~(divides & has_zeros[member, right])
+
     side = np.array([item.constant for item in operators])[operator]
     constant = constant[order] & (side != "none")
-    # A commutative operator's column may be either of the two drawn: keep both equally likely.
-    column = np.where(swap, right, left)
+    # A commutative operator's column may be either of the two drawn: keep both equally likely. What
+    # divides is on the right.
+    column = np.where(swap | divides, right, left)
     place = (draws[4] * quantiles.shape[2]).astype(np.int64)
     location = np.array([item.location for item in operators])[operator]
-    member = np.arange(len(generators))[:, None]
-    value = location * quantiles.numpy(force=True)[member, column, place]
+    value = location * table[member, column, place]
     left = np.where(constant, np.where(side == "left", CONSTANT, column), left)
     right = np.where(constant, np.where(side == "left", column, CONSTANT), right)
     # As a numerator a constant only scales its node, which the head does as well.
     value = np.where(constant, np.where(side == "left", 1.0, value), 0.0)
 
-    operator = np.where(_distinct(wiring, operator, left, right, value), operator, EMPTY)
+    possible &= _distinct(wiring, operator, left, right, value)
+    operator = np.where(possible, operator, EMPTY)
     weight = population.weight
     return Nodes(
         operator,
