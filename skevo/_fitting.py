@@ -23,7 +23,7 @@ from ._callbacks import (
     watch_all,
 )
 from ._explain import Explains
-from ._memory import check_memory, peak_memory
+from ._memory import check_memory, enough_memory, peak_memory
 from ._monotonic import monotonic_inputs
 from ._parameters import HasParameters
 from ._path import path_of
@@ -59,7 +59,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, given: tuple[Any, Any, Any]) -> Self:
         """Fit to rows, as a whole or going on from the fit before."""
-        with self._whole_or_not(), torch_threads(1):
+        with self._whole_or_not(), torch_threads(1), enough_memory():
             told = Told(self, self.n_generations, X, y, sample_weight)
             rows = self._take_in(X, y, sample_weight, self._goes_on)
             loss = self._prepare(rows)
@@ -77,7 +77,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Grow a generation on a sample of all rows that have come so far."""
-        with self._whole_or_not(), torch_threads(1):
+        with self._whole_or_not(), torch_threads(1), enough_memory():
             told, known = Told(self, 1, X, y, sample_weight), hasattr(self, "_ensemble")
             taken = self._take_in(X, y, sample_weight, known, reset=not known)
             assert isinstance(taken, Whole)

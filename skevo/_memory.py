@@ -12,13 +12,17 @@ members, that of the correction, and targets.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from .core.ensemble import MOST_NODES
 from .core.folds import MOST_ROWS
 from .core.selection import MOST_INPUTS
 
-__all__ = ["available_memory", "check_memory", "peak_memory"]
+__all__ = ["available_memory", "check_memory", "enough_memory", "peak_memory"]
 
 _BASE, _POOL = 50 * 2**20, 4 * 2**20
 
@@ -65,3 +69,21 @@ def check_memory(needed: int, n_members: int) -> None:
             f"The fit would take at least {needed / 2**30:.1f} GiB, and {there / 2**30:.1f} GiB "
             f"can be had: {advice}fewer columns, or dtype='float32'."
         )
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Have a GPU that runs out of memory say what would need less.
+
+    Raises
+    ------
+    MemoryError
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"The device has too little memory ({str(error).splitlines()[0]}). Blocks of fewer "
+            "rows need less of it, try batch_size=4096, then 1024; and so do fewer n_members, or "
+            "max_nodes."
+        ) from error

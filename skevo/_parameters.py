@@ -12,7 +12,7 @@ from .core.course import Stopping
 from .core.operators import DEFAULT_OPERATORS, Operator, get_operators
 from .core.settings import Settings
 
-__all__ = ["HasParameters"]
+__all__ = ["HasParameters", "find_device"]
 
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
@@ -21,6 +21,19 @@ _MANY_ROWS = 4096
 _PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
 # Rows of a step of the adam solver, and of a block elsewhere.
 _STEP_ROWS, _BLOCK_ROWS = 256, 16_384
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of a name, which this process must have; ``"auto"`` is a GPU if it can."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} is not available: {reason}") from error
+    return device
 
 
 class HasParameters:
@@ -116,15 +129,7 @@ class HasParameters:
 
     def _device(self) -> torch.device:
         """Return the device to compute on."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"device {self.device!r} is not available: {reason}") from error
-        return device
+        return find_device(self.device)
 
     def _torch_dtype(self, n_rows: int) -> torch.dtype:
         """Return the dtype of the columns."""

@@ -6,8 +6,10 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +39,8 @@ from distributed import Client, LocalCluster
 
 from skevo.dask import DaskEvolvingClassifier, DaskEvolvingRegressor
 from skevo.dask import _cluster as cluster_module
-from skevo.dask._growing import ClusterNursery, _advance
+from skevo.dask._device import moved
+from skevo.dask._growing import ClusterNursery, _advance, _Plan
 
 pytestmark = [
     # What distributed does in its own threads as it comes and goes.
@@ -520,6 +523,69 @@ def test_a_fit_that_was_killed_goes_on_from_its_checkpoint(client, large, tmp_pa
     assert_same_model(model, EvolvingRegressor(**QUICK).fit(X, y), X)
 
 
+# -- devices ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Nested:
+    function: Any
+    parts: list[Any]
+
+
+def test_values_move_to_a_device_with_all_tensors_in_them():
+    tensor, number = torch.arange(3.0), 4
+
+    def function():
+        return tensor, number
+
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    value = Nested(function, [{"a": tensor}, (tensor[1:], "text")])
+    assert moved(value, cpu, cpu) is value
+    there = moved(value, cpu, meta)
+    found = [*there.function()[:1], there.parts[0]["a"], there.parts[1][0]]
+    assert [part.device for part in found] == [meta] * 3
+    assert [part.shape for part in found] == [(3,), (3,), (2,)]
+    assert there.function()[1] == number
+    assert there.parts[1][1] == "text"
+    assert tensor.device == cpu
+
+
+@pytest.fixture(scope="module")
+def second_device():
+    """Return a name by which the CPU is another device, to which things have to be moved."""
+    name = "cpu:0"
+    torch.serialization.register_package(
+        1_000, lambda storage: None, lambda storage, to: storage if to == name else None
+    )
+    return name
+
+
+@pytest.mark.parametrize("kind", ["regression", "three classes"])
+def test_workers_compute_on_their_device(client, large, second_device, kind):
+    local, on_dask, X, y, weight = problem(kind)
+    expected = local(**QUICK).fit(X, y, weight)
+    model = on_dask(device=second_device, **QUICK).fit(*(cut(part, 3) for part in (X, y, weight)))
+    assert_same_model(model, expected, X)
+    assert model.device_ == torch.device("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", ["regression", "two classes", "three classes"])
+def test_workers_compute_on_a_gpu(client, large, kind):
+    local, on_dask, X, y, weight = problem(kind)
+    expected = local(device="cpu", **QUICK).fit(X, y, weight)
+    model = on_dask(device="cuda", **QUICK).fit(*(cut(part, 3) for part in (X, y, weight)))
+    assert_same_model(model, expected, X)
+    assert model.device_ == torch.device("cpu")
+
+
+def test_a_device_that_workers_lack_raises(client):
+    X, y, _ = numbers()
+    model = DaskEvolvingRegressor(device="cuda:99", **QUICK)
+    with pytest.raises(ValueError, match="device 'cuda:99' is not available"):
+        model.fit(cut(X, 2), cut(y, 2))
+
+
 # -- workers that are lost -------------------------------------------------------------------------
 
 
@@ -534,7 +600,7 @@ def test_a_generation_that_is_computed_again_is_the_same():
         settings=Settings(),
         block_size=64,
     )
-    plan = make, Group(tasks, [None] * n_members, [None] * n_members)
+    plan = _Plan(make, Group(tasks, [None] * n_members, [None] * n_members), "cpu")
     step = _advance(None, table, plan, True)
     for _ in range(7):
         sent = pickle.loads(pickle.dumps(step))

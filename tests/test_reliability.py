@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joblib import Parallel, delayed, parallel_config
 from numpy.testing import assert_array_equal
+from sklearn.datasets import make_regression
 from sklearn.model_selection import GridSearchCV
 
 from skevo import EvolvingClassifier, EvolvingRegressor, _memory
@@ -259,6 +260,17 @@ def test_what_cannot_fit_is_refused_early(monkeypatch):
     assert EvolvingRegressor(**QUICK).fit(X, y).n_iter_ == 2
     monkeypatch.setattr(_memory, "available_memory", lambda: None)
     assert EvolvingRegressor(**QUICK).fit(X, y).n_iter_ == 2
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_gpu_without_memory_is_told_what_needs_less(monkeypatch, method):
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("skevo._fitting.fit_members", fail)
+    X, y = make_regression(50, 3, random_state=0)
+    with pytest.raises(MemoryError, match=r"allocate 2.00 GiB.*try batch_size=4096"):
+        getattr(EvolvingRegressor(), method)(X, y)
 
 
 def test_available_memory_is_that_of_the_machine():

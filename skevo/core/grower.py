@@ -459,7 +459,8 @@ class Grower:
         other rows they are computed anew.
         """
         for generator, its_state in zip(self.generators, state.generators, strict=True):
-            generator.set_state(its_state)
+            # It may have travelled with what is on another device.
+            generator.set_state(its_state.cpu())
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
         moments = self.moments

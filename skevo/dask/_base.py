@@ -21,6 +21,7 @@ from .._rows import TrainingRows
 from ..core.nursery import Nursery
 from ._cluster import Cluster
 from ._collections import gather_raw, lazily, levels_of, outline, read, refuse_other
+from ._device import CPU
 from ._growing import ClusterNursery
 from ._partitions import Partitions
 
@@ -116,7 +117,8 @@ class OnDask(BaseEvolving):
         parts = [
             self._cluster.submit(read, raw, levels, self._numeric_target, name) for raw in self._raw
         ]
-        return Partitions(self._cluster, parts, dask.base.tokenize(X, y, sample_weight))
+        identity = dask.base.tokenize(X, y, sample_weight)
+        return Partitions(self._cluster, parts, identity, self.device)
 
     def _tell(self, rows: TrainingRows) -> Encoding:
         """Raise ValueError: the order that means of the target rest on is that of all rows."""
@@ -140,7 +142,11 @@ class OnDask(BaseEvolving):
     @contextmanager
     def _nursery(self) -> Iterator[Nursery]:
         """Provide where the members grow: the workers."""
-        yield ClusterNursery(self._cluster, self._operators)
+        yield ClusterNursery(self._cluster, self._operators, self.device)
+
+    def _device(self) -> torch.device:
+        """Return that of what comes back from the workers, which may have others than this."""
+        return CPU
 
     # -- evaluation ----------------------------------------------------------------------------
 

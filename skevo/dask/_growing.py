@@ -1,20 +1,22 @@
 """Growing on workers: each group of members on one of them, generation by generation.
 
 The generations of a group are a chain of tasks. What a task returns is all that the next one needs,
-and stays on the worker; what comes back are a few numbers for each member, and its network. When a
-worker is lost, Dask computes again what was there.
+and stays on the worker, on its GPU if it is to use one; what comes back are a few numbers for each
+member, and its network. When a worker is lost, Dask computes again what was there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from dask.sizeof import sizeof
 from distributed import Future
 
+from .._memory import enough_memory
+from .._parameters import find_device
 from ..core.course import Generation
 from ..core.evolution import advance_all
 from ..core.group import Group
@@ -25,6 +27,7 @@ from ..core.population import Population
 from ..core.table import Table
 from ..core.threads import torch_threads
 from ._cluster import Cluster
+from ._device import CPU, moved
 
 __all__ = ["ClusterNursery"]
 
@@ -37,10 +40,12 @@ class ClusterNursery:
     cluster : Cluster
     operators : sequence of Operator
         Those that nodes can have.
+    device : str
+        Of the workers.
     """
 
-    def __init__(self, cluster: Cluster, operators: Sequence[Operator]) -> None:
-        self._cluster, self._operators = cluster, tuple(operators)
+    def __init__(self, cluster: Cluster, operators: Sequence[Operator], device: str) -> None:
+        self._cluster, self._operators, self._device = cluster, tuple(operators), device
         self._n_started = 0
 
     def start(self, make: Make, group: Group, table: Any, given: Any) -> _Away:
@@ -51,7 +56,8 @@ class ClusterNursery:
         self._n_started += 1
         rows = group.rows
         part = table.take_to(home, slice(None) if rows is None else rows)
-        plan = self._cluster.share((make, group if rows is None else group.within(rows)))
+        own = group if rows is None else group.within(rows)
+        plan = self._cluster.share(_Plan(make, own, self._device))
         return _Away(self._cluster, len(group.tasks), part, plan, home)
 
     def advance(self, groups: Sequence[Any], first: bool) -> list[list[Generation]]:
@@ -73,7 +79,7 @@ class _Away:
     part : Future
         Of a `Table` with the rows of the group.
     plan : Future
-        Of a function that makes the grower, and the group as the table has it.
+        Of a `_Plan`.
     home : sequence of str
         Workers that should do it, unless they are lost.
     """
@@ -103,6 +109,32 @@ class _Away:
         return self._cluster.submit_to(self._home, function, *args)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How a group is grown on a worker.
+
+    Attributes
+    ----------
+    make : callable
+        Makes the grower.
+    group : Group
+        As the table on the worker has it.
+    device : str
+    """
+
+    make: Make
+    group: Group
+    device: str
+
+    def grower(self, part: Table, state: GrowerState | None = None) -> Grower:
+        """Return a grower on the device of the worker, going on from a state if there is one."""
+        device = find_device(self.device)
+        group = self.group if state is None else self.group.going_on(state)
+        group = replace(group, starts=moved(group.starts, CPU, device))
+        part = moved(part, CPU, device)
+        return self.make(group, part, part)
+
+
 class _Step:
     """What a generation of a group leaves to the next one.
 
@@ -116,43 +148,57 @@ class _Step:
     """
 
     def __init__(self, grower: Grower, records: list[Generation]) -> None:
-        self.state, self.records = grower.state, records
+        self._state, self.records = grower.state, records
+        self._device = grower.alpha.device
         self._grower = [grower]
+
+    @property
+    def state(self) -> GrowerState:
+        """What it takes to go on, on the CPU."""
+        state: GrowerState = moved(self._state, self._device, CPU)
+        return state
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the grower, which holds columns of all rows of the group."""
-        return {**self.__dict__, "_grower": []}
+        return {**self.__dict__, "_state": self.state, "_device": CPU, "_grower": []}
 
-    def grower(self, make: Make, group: Group, part: Table) -> Grower:
+    def grower(self, plan: _Plan, part: Table) -> Grower:
         """Return a grower that nobody else has."""
         try:
             return self._grower.pop()
         except IndexError:
-            return make(group.going_on(self.state), part, part)
+            return plan.grower(part, self.state)
+
+    def report(self) -> tuple[list[Generation], Population]:
+        """Return what is told of the generation."""
+        population = moved(self._state.population, self._device, CPU)
+        # Without what is known from elsewhere, or follows from the wiring.
+        population = replace(population, operators=(), wiring=replace(population.wiring))
+        return self.records, population
+
+    def __sizeof__(self) -> int:
+        """Return about how large a step is, so that Dask does not move it lightly."""
+        curvature = self._state.curvature
+        parts = [curvature.half, curvature.inverse, curvature.matrix]
+        return 3 * sum(part.nbytes for part in parts)
 
 
-def _advance(last: _Step | None, part: Table, plan: tuple[Make, Group], first: bool) -> _Step:
+@sizeof.register(_Step)
+def _bytes_of(step: _Step) -> int:
+    return step.__sizeof__()
+
+
+def _advance(last: _Step | None, part: Table, plan: _Plan, first: bool) -> _Step:
     """Return the next generation of a group."""
-    make, group = plan
-    with torch_threads(1), torch.no_grad():
-        grower = make(group, part, part) if last is None else last.grower(make, group, part)
+    with torch_threads(1), torch.no_grad(), enough_memory():
+        grower = plan.grower(part) if last is None else last.grower(plan, part)
         (records,) = advance_all([grower], first)
         return _Step(grower, records)
 
 
 def _report(step: _Step) -> tuple[list[Generation], Population]:
-    """Return what is told of a generation."""
-    population = step.state.population
-    # Without what is known from elsewhere, or follows from the wiring.
-    return step.records, replace(population, operators=(), wiring=replace(population.wiring))
+    return step.report()
 
 
 def _state_of(step: _Step) -> GrowerState:
     return step.state
-
-
-@sizeof.register(_Step)
-def _bytes_of(step: _Step) -> int:
-    """Return about how large a step is, so that Dask does not move it lightly."""
-    parts = [step.state.curvature.half, step.state.curvature.inverse, step.state.curvature.matrix]
-    return 3 * sum(part.nbytes for part in parts)

@@ -30,10 +30,15 @@ class Partitions:
         Each of a `Part`.
     identity : str
         What tells the rows from others.
+    device : str
+        Of the workers.
     """
 
-    def __init__(self, cluster: Cluster, parts: Sequence[Future], identity: str) -> None:
+    def __init__(
+        self, cluster: Cluster, parts: Sequence[Future], identity: str, device: str
+    ) -> None:
         self.cluster, self.parts, self.identity = cluster, parts, identity
+        self._device = device
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
@@ -47,7 +52,7 @@ class Partitions:
     def map(self, function: Callable[[Part], Part]) -> Partitions:
         """Return what a function makes of each part."""
         parts = [self.cluster.submit(function, part) for part in self.parts]
-        return Partitions(self.cluster, parts, self.identity)
+        return Partitions(self.cluster, parts, self.identity, self._device)
 
     def sum(self, function: Callable[[Part], _S]) -> _S:
         """Return the sum over parts of what a function returns, which can be added."""
@@ -69,7 +74,7 @@ class Partitions:
 
     def table(self, recipe: Recipe) -> DaskTable:
         """Return the rows as the engine reads them."""
-        return DaskTable(self.cluster, self.parts, self.ends, recipe)
+        return DaskTable(self.cluster, self.parts, self.ends, recipe, self._device)
 
     def for_members(
         self, table: DaskTable, recipe: Recipe, tasks: Sequence[Task]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._exact import exact_sum
+from .._memory import enough_memory
+from .._parameters import find_device
 from .._rows import Part, Recipe
 from ..core.population import Population
 from ..core.rows import Block, Sums
@@ -21,19 +23,24 @@ from ..core.table import Table
 from ..core.threads import torch_threads
 from ..core.topology import Index
 from ._cluster import Cluster
+from ._device import CPU, moved
 
 __all__ = ["DaskTable"]
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How a worker reads rows: by a recipe, with some of the columns, or all if None."""
+    """How a worker reads rows: by a recipe, with some of the columns, or all if None.
+
+    Sums over rows are computed on the device of the worker.
+    """
 
     recipe: Recipe
     columns: Index | None
+    device: str
 
-    def __call__(self, part: Part) -> Table:
-        table = self.recipe.table(part)
+    def __call__(self, part: Part, device: torch.device = CPU) -> Table:
+        table = replace(self.recipe, device=device).table(part)
         return table if self.columns is None else table.of(self.columns)
 
 
@@ -48,6 +55,8 @@ class DaskTable:
     ends : ndarray of shape (n_parts,), int64
         How many rows there are up to the end of each.
     recipe : Recipe
+    device : str
+        Of the workers.
     columns : ndarray of int64, default=None
         Input columns; all if None.
     """
@@ -58,10 +67,11 @@ class DaskTable:
         parts: Sequence[Future],
         ends: NDArray[np.int64],
         recipe: Recipe,
+        device: str,
         columns: Index | None = None,
     ) -> None:
         self.cluster, self._parts, self._ends = cluster, parts, ends
-        self._recipe, self._columns = recipe, columns
+        self._recipe, self._of_workers, self._columns = recipe, device, columns
         self.device, self.dtype, self.n_outputs = recipe.device, recipe.dtype, recipe.n_outputs
         self.n_inputs = len(recipe.encoding) if columns is None else len(columns)
         self.monotonic = recipe.monotonic
@@ -78,7 +88,7 @@ class DaskTable:
 
     @cached_property
     def _reading(self) -> Future:
-        return self.cluster.share(_Reading(self._recipe, self._columns))
+        return self.cluster.share(_Reading(self._recipe, self._columns, self._of_workers))
 
     def take(self, rows: Tensor | slice) -> Table:
         """Return some rows, read into memory."""
@@ -134,7 +144,9 @@ class DaskTable:
 
     def of(self, columns: Index) -> DaskTable:
         """Return the table with some of the input columns."""
-        return DaskTable(self.cluster, self._parts, self._ends, self._recipe, columns)
+        return DaskTable(
+            self.cluster, self._parts, self._ends, self._recipe, self._of_workers, columns
+        )
 
 
 class _DaskRows:
@@ -181,6 +193,9 @@ def _reduce(
     part: Part, reading: _Reading, shared: tuple[Population, int, Callable[[Block], Sums]]
 ) -> Sums:
     """Return the sum over the blocks of a part."""
-    population, block_size, function = shared
-    with torch_threads(1), torch.no_grad():
-        return reading(part).stream(population, block_size).reduce(function)
+    device = find_device(reading.device)
+    with torch_threads(1), torch.no_grad(), enough_memory():
+        population, block_size, function = moved(shared, CPU, device)
+        rows = reading(part, device).stream(population, block_size)
+        sums: Sums = moved(rows.reduce(function), device, CPU)
+    return sums
