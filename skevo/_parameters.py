@@ -16,9 +16,9 @@ __all__ = ["HasParameters", "find_device"]
 
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
-# Generations without an improvement: of members side by side, whose mean loss is known better than
-# that of one, on few and, where each takes longer, on many rows; and of one alone.
-_PATIENCE, _PATIENCE_MANY_ROWS, _PATIENCE_ALONE = 8, 7, 15
+# Generations without an improvement of one member alone, whose loss is known less well than the
+# mean of several.
+_PATIENCE_ALONE = 15
 # Rows of a step of the adam solver, and of a block elsewhere.
 _STEP_ROWS, _BLOCK_ROWS = 256, 16_384
 
@@ -39,6 +39,8 @@ def find_device(name: str) -> torch.device:
 class HasParameters:
     """Constructor of both estimators."""
 
+    # Generations without an improvement, on few rows and on many, where each takes longer.
+    _patience: ClassVar[tuple[int, int]]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
@@ -170,7 +172,7 @@ class HasParameters:
         """Translate the parameters that say when to stop."""
         patience = self.n_iter_no_change
         if patience == "auto":
-            patience = _PATIENCE_MANY_ROWS if n_rows > _MANY_ROWS else _PATIENCE
+            patience = self._patience[n_rows > _MANY_ROWS]
             if self.n_members == 1 or self._settings().solver == "adam":
                 patience = _PATIENCE_ALONE
         return Stopping(self.n_generations, patience, self.tol, self.max_time, self.n_members)

@@ -31,13 +31,18 @@ def held_out_of(loss, n_outputs, n_members, size):
 def test_scale_minimises_the_loss_that_is_expected_of_the_average(loss, n_outputs, n_members):
     held_out = held_out_of(loss, n_outputs, n_members, 4.0)
     share = 0.5 * (1.0 - 1.0 / n_members)
+    following = (held_out.holder + 1) % n_members
+    seen = torch.stack([held_out.outputs[m, :, row] for row, m in enumerate(following)])
+    low, high = seen.amin(dim=0)[:, None], seen.amax(dim=0)[:, None]
 
     def objective(scale):
         value = 0.0
         for row, holder in enumerate(held_out.holder.tolist()):
             for member, part in ((holder, 1 - share), ((holder + 1) % n_members, share)):
-                output = scale * held_out.outputs[member, :, row, None]
-                of_row = loss.value(output, held_out.target[:, row, None])
+                output = held_out.outputs[member, :, row, None]
+                if member == holder:
+                    output = output.clamp(low, high)
+                of_row = loss.value(scale * output, held_out.target[:, row, None])
                 value += part * float(held_out.weight[row] * of_row)
         return value
 
@@ -45,6 +50,17 @@ def test_scale_minimises_the_loss_that_is_expected_of_the_average(loss, n_output
     assert 0.1 < best.x < 0.9
     # Sixteen halvings of log 10.
     assert fit_scale(held_out, loss) == pytest.approx(best.x, rel=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "n_outputs"), LOSSES)
+def test_a_row_on_which_one_member_is_far_astray_decides_nothing(loss, n_outputs):
+    held_out = held_out_of(loss, n_outputs, 4, 2.0)
+    expected = fit_scale(held_out, loss)
+    astray = held_out.outputs.clone()
+    wrong = held_out.target[:, 0].argmin()
+    side = 1.0 if loss.metric is not None or not held_out.target[0, 0] else -1.0
+    astray[held_out.holder[0], wrong, 0] = 1e6 * side
+    assert fit_scale(replace(held_out, outputs=astray), loss) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(("loss", "n_outputs"), LOSSES)

@@ -9,6 +9,7 @@ import pytest
 import reference
 import torch
 from builders import TAME, assert_same_network, crowd, normal, random_network
+from scipy.stats import chi2
 
 from skevo.core import evolution as module
 from skevo.core.constants import constant_step
@@ -209,6 +210,80 @@ def test_noise_estimates_half_the_variance_of_the_residual():
     left = 2.0 * grower.loss_value * N / (2.0 * (N - 4))
     assert grower.noise == pytest.approx(left, rel=1e-6)
     assert 1.5 < grower.noise < 2.5
+
+
+@pytest.mark.parametrize("size", [1.0, 5.0])
+def test_apparent_noise_of_classes_is_what_noise_gains(size):
+    """With a bound on the curvature, which confident predictions do not come near."""
+    n, n_classes = 4000, 4
+    output = size * normal(n_classes, n)
+    labels = torch.distributions.Categorical(logits=output.T).sample()
+    target = torch.nn.functional.one_hot(labels, n_classes).T.double()
+    # Heads that give these outputs, of inputs that are the outputs.
+    network = Network.linear(get_operators(TAME), n_classes, n_classes, dtype=torch.float64)
+    network = replace(network, weight=torch.eye(n_classes, dtype=torch.float64))
+    ones = torch.ones(1, n, dtype=torch.float64)
+    rows = MemoryRows(output[None], target[None], ones)
+    generators = [torch.Generator()]
+    grower = Grower(
+        Population.of([network]), rows, rows, None, CrossEntropy(), Settings(), generators
+    )
+    grower.measure()
+    noise = normal(500, n, seed=3)
+    slope = noise @ (target - torch.softmax(output, dim=0)).T
+    gain = slope.square().sum(dim=1) / (2.0 * CrossEntropy.metric * noise.square().sum(dim=1))
+    assert grower.apparent_noise == pytest.approx(float(gain.mean()), rel=0.1)
+    # Where predictions are confident, that is little.
+    assert float(grower.noise) == 0.5
+    assert (grower.apparent_noise < 0.35) == (size > 2.0)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), LogLoss()])
+def test_apparent_noise_of_other_losses_is_the_noise(loss):
+    grower = make_grower(classes(2), loss=loss)
+    train(grower)
+    assert torch.equal(grower.apparent_noise, grower.noise)
+
+
+@pytest.mark.parametrize(("loss", "n_free"), [(SquaredError(), 9), (CrossEntropy(), 8)])
+def test_threshold_for_several_outputs_is_as_strict_as_for_one(loss, n_free):
+    labels = torch.from_numpy(np.random.default_rng(0).integers(9, size=N))
+    grower = make_grower(torch.nn.functional.one_hot(labels, 9).T.double(), loss=loss)
+    train(grower)
+    threshold = float(module._threshold(grower) / grower.apparent_noise)
+    gains = np.random.default_rng(1).normal(size=(n_free, 200_000)) ** 2
+    share = (gains.mean(axis=0) > threshold).mean()
+    assert share == pytest.approx(chi2.sf(4.0, 1), rel=0.03)
+
+
+def test_threshold_for_one_output_is_that_of_the_settings():
+    grower = make_grower()
+    train(grower)
+    expected = grower.settings.grow_above * grower.noise
+    assert module._threshold(grower) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_classes", "n_steps"), [(LogLoss(), 2, 1), (CrossEntropy(), 3, 6)]
+)
+@pytest.mark.parametrize("n_held", [0, 40])
+def test_heads_that_are_judged_by_held_out_rows_need_not_be_at_the_optimum(
+    monkeypatch, loss, n_classes, n_steps, n_held
+):
+    taken, fit_head = [], module.fit_head
+
+    def watch(*args, **kwargs):
+        taken.append(args[6])
+        return fit_head(*args, **kwargs)
+
+    monkeypatch.setattr(module, "fit_head", watch)
+    grower = make_grower(classes(n_classes), loss=loss, sources_of={"n_held": n_held})
+    train(grower)
+    assert set(taken) == {15}
+    taken.clear()
+    evolve(grower)
+    train(grower)
+    assert set(taken) == {n_steps if n_held else 15}
 
 
 def test_members_take_back_the_steps_that_do_not_help(monkeypatch):
@@ -649,6 +724,18 @@ def test_held_out_predictions_are_clipped_to_the_widened_range_of_the_targets():
     high = float(target.max() + 0.1 * (target.max() - target.min()))
     expected = (grower.validation.target[0, 0] - high).square().mean()
     assert record.validation_loss == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "n_classes"), [(LogLoss(), 2), (CrossEntropy(), 3)])
+def test_held_out_rows_far_astray_count_as_ten(loss, n_classes):
+    grower = make_grower(classes(n_classes), loss=loss, sources_of={"n_held": 40})
+    network = only(grower)
+    far = torch.zeros_like(network.bias)
+    far[0] = 1e6
+    grower.revalue(Population.of([replace(network, bias=far)]))
+    (record,) = module._assess(grower)
+    wrong = grower.validation.target[0, 0] == 0
+    assert record.validation_loss == pytest.approx(10.0 * float(wrong.double().mean()), rel=1e-9)
 
 
 def test_evolution_stops_after_max_time(monkeypatch):

@@ -204,6 +204,27 @@ def test_single_precision_loss_of_nearly_dependent_columns_is_what_moments_say(d
     assert truth == pytest.approx(0.09, rel=0.1)
 
 
+@pytest.mark.parametrize("difference", [1e-3, 1e-5])
+@pytest.mark.parametrize("n_steps", [1, 6, 15])
+def test_single_precision_steps_on_nearly_dependent_columns_lower_the_objective(
+    difference, n_steps
+):
+    n = 6000
+    first = 20.0 + normal(1, n)
+    inputs = torch.cat([first, first + difference * normal(6, n, seed=4)]).float()
+    labels = (first[0] > 20.0).long() + (first[0] > 21.0)
+    target = torch.nn.functional.one_hot(labels, 3).T.float()
+    population = alone(Network.linear(get_operators(("add",)), 7, 3))
+    rows, alpha = rows_for(population, target, inputs), torch.tensor([0.3]).double()
+    moments = measure_moments(rows)
+    before = float(mean_loss(rows, population, CrossEntropy()))
+    for _ in range(3):
+        population, _ = fit_head(rows, population, CrossEntropy(), alpha, moments, None, n_steps)
+        after = float(mean_loss(rows, population, CrossEntropy()))
+        assert after < before * (1.0 + 1e-6)
+        before = after
+
+
 def test_single_precision_head_is_near_double_precision_head():
     rows, population, _ = problem()
     fitted, _ = fit(rows, population, SquaredError(), 1.0)

@@ -55,7 +55,10 @@ def fit_scale(held_out: HeldOut, loss: Loss) -> float:
     share = Stopping(n_averaged=len(outputs)).training_share
     # Beside the member that held the row out, the next one, which was trained on it.
     pair = torch.stack([holder, (holder + 1) % len(outputs)])
-    outputs = outputs.gather(0, pair[:, None].expand(2, *outputs.shape[1:]))
+    held, seen = outputs.gather(0, pair[:, None].expand(2, *outputs.shape[1:]))
+    # The average does not follow a member that is far astray on a row, which would decide alone.
+    held = held.clamp(*seen.aminmax(dim=-1, keepdim=True))
+    outputs = torch.stack([held, seen])
     weight = held_out.weight * outputs.new_tensor([[1.0 - share], [share]])
     low, high = math.log(_LOWEST), 0.0
     for _ in range(_N_HALVINGS):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
 from .columns import node_columns
@@ -42,6 +43,9 @@ __all__ = ["advance_all", "evolve", "evolve_networks", "prune", "train"]
 
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
+# Steps of heads in the first generation, and in later ones on a bound of the curvature, which are
+# shorter than Newton's.
+_STEPS, _STEPS_ON_BOUND = 15, 6
 # At most so many rounds of head and scale at the start, as long as the loss falls by that share.
 _SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
 
@@ -216,18 +220,40 @@ def _criterion(grower: Grower, loss: Tensor) -> Tensor:
     n_nodes = torch.as_tensor(grower.population.wiring.n_nodes, device=loss.device)
     share = (grower.curvature.degrees + 2.0 * n_nodes) / grower.searched.total_weight
     if not grower.loss.is_deviance:
-        # The outputs of a softmax are free up to a common term.
-        n_outputs = grower.population.bias.shape[1]
-        n_free = max(1, n_outputs - 1) if grower.loss.known_scale else 1
+        n_free = _n_free(grower) if grower.loss.known_scale else 1
         return loss + 2.0 * grower.noise * n_free * share
     # Where hardly a degree of freedom is left, the residual says nothing about new rows.
     return torch.where(share < 0.9, loss / (1.0 - share).square(), torch.inf)
 
 
+def _n_free(grower: Grower) -> int:
+    """Return how many outputs are free: those of a softmax are up to a common term."""
+    n_outputs = grower.population.bias.shape[1]
+    return max(1, n_outputs - 1) if grower.loss.known_scale else n_outputs
+
+
+def _threshold(grower: Grower) -> Tensor:
+    r"""Return the gain above which candidates are grown.
+
+    It is as strict for several outputs as for one.
+
+    What noise of k outputs gains, in units of its mean, is :math:`\chi^2_k / k`, which varies less
+    the larger k is.
+    """
+    units, n_outputs = grower.settings.grow_above, _n_free(grower)
+    if n_outputs > 1:
+        units = chdtri(n_outputs, chdtrc(1, units)) / n_outputs
+    return units * grower.apparent_noise
+
+
 def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
+    n_steps = _STEPS
+    if grower.validation is not None and grower.age > 1:
+        # What is judged by held-out rows need not be at the optimum: the next generation goes on.
+        n_steps = _STEPS_ON_BOUND if grower.loss.metric is not None else 1
     population, curvature = fit_head(
         grower.rows, grower.population, grower.loss, grower.alpha, grower.moments, factor,
-        directions=grower.directions,
+        n_steps, directions=grower.directions,
     )  # fmt: skip
     grower.rehead(population, curvature)
 
@@ -317,7 +343,7 @@ def _select(grower: Grower) -> Nodes:
         searched, population, loss, alpha, grower.curvature, short, grower.directions_of(short),
         pairs=True,
     )  # fmt: skip
-    threshold = settings.grow_above * grower.noise
+    threshold = _threshold(grower)
     picked, gains = pick(screened, grower.curvature, 2 * settings.n_new, threshold)
     # More than a few at a time only if there can be no doubt about them.
     sure = gains > _SURE * threshold.numpy(force=True)[:, None]

@@ -277,12 +277,24 @@ class Grower:
         log-likelihoods.
         """
         if self._noise is None:
-            self._noise = torch.full_like(self.alpha, 0.5)
-            if not self.loss.known_scale:
-                # Corrected by what has been fitted away of the noise.
-                spent = self.curvature.degrees / self.searched.total_weight
-                self._noise = 0.5 * self._mean_square() / (1.0 - spent).clamp(min=0.1)
+            self._noise = (
+                torch.full_like(self.alpha, 0.5) if self.loss.known_scale else self._scatter()
+            )
         return self._noise
+
+    @property
+    def apparent_noise(self) -> Tensor:
+        """What it lowers the quadratic model of the objective by.
+
+        A bound on the curvature makes that less: where the fit is confident, many times.
+        """
+        bounded = self.loss.known_scale and self.loss.metric is not None
+        return self._scatter() if bounded else self.noise
+
+    def _scatter(self) -> Tensor:
+        """Return half the mean squared residual, corrected by what noise has been fitted away."""
+        spent = self.curvature.degrees / self.searched.total_weight
+        return 0.5 * self._mean_square() / (1.0 - spent).clamp(min=0.1)
 
     def _mean_square(self) -> Tensor:
         """Return the mean squared residual of the searched rows, in units of the curvature."""

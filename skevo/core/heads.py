@@ -68,13 +68,14 @@ def penalty(gram: Tensor, alpha: Tensor) -> Tensor:
 def penalty_for(loss: Loss, gram: Tensor, alpha: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the penalty on columns of a dtype.
 
-    The loss that is computed from moments gets a little more for columns in single precision, whose
-    products are off by their rounding: how nearly dependent ones differ is not known, and large
-    opposite weights must not rest on it.
+    Where the curvature is computed from moments it gets a little more for columns in single
+    precision, whose products are off by their rounding: how nearly dependent ones differ is not
+    known, and neither large opposite weights nor steps must rest on it.
     """
     ridge = penalty(gram, alpha)
-    if isinstance(loss, SquaredError) and dtype == torch.float32:
-        ridge[..., 1:] += ROUNDING * gram.diagonal(dim1=-2, dim2=-1)[..., 1:]
+    if loss.metric is not None and dtype == torch.float32:
+        square = gram.diagonal(dim1=-2, dim2=-1)[..., 1:]
+        ridge[..., 1:] += ROUNDING * loss.metric * square
     return ridge
 
 
@@ -242,9 +243,9 @@ def _accelerate(
     inverse = _free(fixed, kept).inverse
     # In the metric of the highest curvature no plain step can overshoot.
     length = loss.metric / loss.highest_curvature
-    beta = ahead = coefficients(population)
+    beta = ahead = known = slope = coefficients(population)
     momentum = torch.ones_like(fixed.degrees)
-    value = torch.full_like(momentum, torch.inf)
+    value = lowest = torch.full_like(momentum, torch.inf)
     active = torch.ones_like(momentum, dtype=torch.bool)
     for _ in range(n_steps):
         trial = with_coefficients(population, ahead)
@@ -254,6 +255,9 @@ def _accelerate(
         faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum.square()).sqrt())
         # Where the momentum overshot, start again from the last point, with a plain step.
         onward = active & (current <= value)
+        known = torch.where(_wide(onward), ahead, known)
+        slope = torch.where(_wide(onward), gradient, slope)
+        lowest = torch.where(onward, current, lowest)
         new = torch.where(_wide(onward), ahead + move, beta)
         ahead = new + _wide(torch.where(onward, (momentum - 1.0) / faster, 0.0)) * (new - beta)
         momentum = torch.where(onward, faster, 1.0)
@@ -262,8 +266,11 @@ def _accelerate(
         active = active & ~(onward & settled)
         if not active.any():
             break
-    population = with_coefficients(population, beta)
-    return population, fixed.with_gradient(_evaluate(rows, population, loss, fixed.ridge)[1])
+    current, gradient = _evaluate(rows, with_coefficients(population, beta), loss, fixed.ridge)
+    # In exact arithmetic the last step would help.
+    helped = _wide(current <= lowest)
+    beta, gradient = torch.where(helped, beta, known), torch.where(helped, gradient, slope)
+    return with_coefficients(population, beta), fixed.with_gradient(gradient)
 
 
 def _newton(

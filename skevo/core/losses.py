@@ -19,6 +19,10 @@ from .statistics import widened_range
 
 __all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
 
+# Held-out rows cannot tell a probability of exp(-10) from a smaller one, and a row where one member
+# is far astray does not matter to the average.
+_MOST_LOG_LOSS = 10.0
+
 
 class Loss(ABC):
     """What the engine asks of a loss; outputs and targets have shape (..., n_outputs, n_samples).
@@ -63,7 +67,8 @@ class Loss(ABC):
 
     def judged(self, output: Tensor, target: Tensor) -> Tensor:
         """Return what generations are judged by, of shape (..., n_samples)."""
-        return self.value(output, target)
+        value = self.value(output, target)
+        return value.clamp(max=_MOST_LOG_LOSS) if self.known_scale else value
 
     def reported(self, value: float, n_outputs: int) -> float:
         """Return a mean loss as users read it."""
