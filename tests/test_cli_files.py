@@ -228,7 +228,7 @@ def test_text_for_regression_is_refused(table, said):
         ("show table.skevo --plot p.png --part path", 2, "--plot draws a picture instead"),
         ("show table.skevo --plot p.docx", 2, "a picture must be one of .*png"),
         ("show table.skevo --plot -", 2, "a picture requires a file"),
-        ("show table.skevo --plot p.png --output 1", 1, "output must be the position of"),
+        ("show table.skevo --plot p.png --output 1", 1, "output must be 0 for y, got 1"),
         (
             "show table.skevo --plot p.png --kind contribution --data table.csv --row 51",
             1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -131,17 +130,11 @@ def _about(options: Namespace, rows: Training) -> str:
 def _estimator(task: str, options: Namespace) -> Any:
     """Return the estimator that the options describe."""
     parameters = _parameters(options)
-    model = EvolvingRegressor() if task == "regression" else EvolvingClassifier()
-    known = model.get_params()
-    for name in parameters:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
-            raise UsageError(f"{type(model).__name__} has no parameter {name!r}; {hint}")
-    model.set_params(**parameters)
+    estimator = EvolvingRegressor if task == "regression" else EvolvingClassifier
     try:
+        model = estimator(**parameters)
         model._validate_params()
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     return model
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._optional import needed_by
 from ..display import ContributionDisplay, EvolutionDisplay, PathDisplay, TopologyDisplay
 from .columns import import_pandas
 from .errors import CommandError, UsageError
@@ -140,12 +141,8 @@ _PARTS: Mapping[str, Callable[[Any, Namespace], str]] = {
 
 def _draw(model: Any, kind: str, options: Namespace) -> None:
     """Draw a picture to a file."""
-    try:
+    with needed_by("pictures", "plot"):
         import matplotlib as mpl
-    except ImportError as error:
-        raise CommandError(
-            "pictures require matplotlib: install it with pip install 'skevo[plot]'."
-        ) from error
     # To files alone: there may be no screen.
     mpl.use("agg")
     from matplotlib import pyplot as plt
