@@ -212,7 +212,7 @@ def test_text_for_regression_is_refused(table, said):
 @pytest.mark.parametrize(
     ("command", "status", "message"),
     [
-        ("predict table.csv table.csv", 1, "table.csv is no model of skevo"),
+        ("predict table.csv table.skevo", 1, r"table.csv is no model of skevo, or is damaged\.$"),
         ("predict none.skevo table.csv", 1, "cannot read none.skevo: No such file"),
         ("predict table.skevo none.csv", 1, "cannot read none.csv: No such file"),
         ("predict table.skevo table.csv --proba", 2, "--proba is for models of classes"),

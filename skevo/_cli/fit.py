@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from .._classifier import EvolvingClassifier
 from .._regressor import EvolvingRegressor
 from .errors import CommandError, UsageError
-from .messages import Progress
+from .messages import Progress, counted
 from .models import explained
 from .outputs import STANDARD, check_output, new_file
 from .parsing import add_command, integer, parameter, real
@@ -113,8 +113,8 @@ def _run(options: Namespace) -> int:
     model.set_params(verbose=0)
     with new_file(options.out, options.force) as part, explained():
         model.save(part)
-    sizes = f"{model.n_members} members, {model.n_nodes_} nodes, {model.n_parameters_} numbers"
-    print(f"{options.out}: {sizes}")
+    sizes = {"member": model.n_members, "node": model.n_nodes_, "number": model.n_parameters_}
+    print(f"{options.out}: {', '.join(counted(size, what) for what, size in sizes.items())}")
     if model.stop_reason_ == "interrupted":
         raise KeyboardInterrupt(f"{options.out} has the best model until then.")
     return 0
@@ -123,7 +123,8 @@ def _run(options: Namespace) -> int:
 def _about(options: Namespace, rows: Training) -> str:
     """Return what is fitted."""
     n_rows, n_columns = rows.X.shape
-    text = f"{options.data}: {rows.task} of {options.target}, {n_rows} rows x {n_columns} columns"
+    size = f"{n_rows} rows x {counted(n_columns, 'column')}"
+    text = f"{options.data}: {rows.task} of {options.target}, {size}"
     return f"{text}, categories: {listed(rows.categories)}" if rows.categories else text
 
 
