@@ -188,36 +188,103 @@ def test_heights_are_apart_and_nearest(seed):
 # -- evolution and path --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_evolution_draws_means_of_the_history(model, eight, several):
-    model = eight if several else model
-    drawn = EvolutionDisplay.from_estimator(model)
-    history = pd.DataFrame(model.history_).groupby("generation").mean()
-    for line, name in zip(drawn.lines_, ("loss", "validation_loss"), strict=True):
-        assert_allclose(line.get_xdata(), history.index)
-        assert_allclose(line.get_ydata(), history[name])
-    assert_allclose(drawn.chosen_.get_xdata(), model.path_["generation"][-1])
-    assert_allclose(drawn.chosen_.get_ydata(), model.path_["validation_loss"][-1])
-    # Two means, the mark, and a line for each of several members.
-    assert len(drawn.ax_.lines) == (11 if several else 3)
-    assert drawn.nodes_ax_.get_ylabel() == ("nodes per member" if several else "nodes")
-    assert drawn.nodes_.get_datalim(drawn.nodes_ax_.transData).y1 == history["n_nodes"].max()
+def kept_by_hand(model):
+    """Return loss, validation loss and nodes of what each member keeps, by generation."""
+    share = 0.5 * (1.0 - 1.0 / model.n_members)
+    history = pd.DataFrame(model.history_)
+    gap = history["validation_loss"] - history["loss"]
+    history["expected"] = history["validation_loss"] - share * gap
+    kept = []
+    for _, own in history.groupby("member"):
+        best = [own["expected"].iloc[: end + 1].idxmin() for end in range(len(own))]
+        kept.append(own.loc[best].assign(own=own["generation"].to_numpy()))
+    return pd.concat(kept)
+
+
+def test_evolution_draws_means_of_what_members_keep(eight):
+    drawn = EvolutionDisplay.from_estimator(eight)
+    kept = kept_by_hand(eight)
+    mean = kept.groupby("own")[["loss", "validation_loss", "expected", "n_nodes"]].mean()
+    for line, name in zip(drawn.lines_, ("loss", "validation_loss", "expected"), strict=True):
+        assert_allclose(line.get_xdata(), mean.index)
+        assert_allclose(line.get_ydata(), mean[name])
+    # So they go through the path.
+    path = eight.path_
+    assert_allclose(mean["validation_loss"][path["generation"]], path["validation_loss"])
+    assert_allclose(8 * mean["n_nodes"][path["generation"]], path["n_nodes"])
+    # A member's line ends in the network that it keeps.
+    last = kept[kept["own"] == kept["own"].max()]
+    for line, (_, own) in zip(drawn.members_, last.iterrows(), strict=True):
+        assert line.get_xdata()[-1] == own["generation"]
+        assert line.get_ydata()[-1] == own["validation_loss"]
+        assert line.get_markevery() == [own["generation"]]
+    assert drawn.nodes_ax_.get_ylabel() == "nodes per member"
+    assert drawn.nodes_.get_datalim(drawn.nodes_ax_.transData).y1 == mean["n_nodes"].max()
     assert_within_figure(drawn.figure_)
+
+
+def legend_texts(drawn):
+    return [text.get_text() for text in drawn.ax_.get_legend().get_texts()]
+
+
+def test_evolution_marks_the_lowest_expected_loss(eight):
+    drawn = EvolutionDisplay.from_estimator(eight)
+    loss, chosen = drawn.lines_[2].get_ydata(), drawn.chosen_.get_xdata()[0]
+    assert chosen == loss.argmin() == eight.path_["generation"][-1]
+    assert drawn.chosen_.get_ydata()[0] == loss.min()
+    # Whatever is drawn is explained, one member for all.
+    assert legend_texts(drawn) == [
+        "training loss, mean",
+        "validation loss, mean",
+        "expected loss of the average",
+        "validation loss, one member",
+        f"chosen, lowest expected loss: generation {chosen}",
+        "nodes per member",
+    ]
 
 
 def test_evolution_of_single_member_marks_the_lowest_loss(model):
     drawn = EvolutionDisplay.from_estimator(model)
-    loss = drawn.lines_[1].get_ydata()
+    for line, name in zip(drawn.lines_, ("loss", "validation_loss"), strict=True):
+        assert_allclose(line.get_ydata(), model.history_[name])
+    loss = model.history_["validation_loss"]
     assert drawn.chosen_.get_xdata()[0] == loss.argmin()
-    assert drawn.chosen_.get_label() == f"chosen: generation {loss.argmin()}"
+    assert drawn.chosen_.get_ydata()[0] == loss.min()
+    why = f"chosen, lowest validation loss: generation {loss.argmin()}"
+    assert legend_texts(drawn) == ["training loss", "validation loss", why, "nodes"]
 
 
-def test_evolution_shows_means_though_a_member_goes_astray(eight):
+def test_evolution_of_selected_model_marks_its_generation(eight):
+    drawn = EvolutionDisplay.from_estimator(eight.select(nodes=int(eight.path_["n_nodes"][1])))
+    at = eight.path_["generation"][1]
+    assert drawn.chosen_.get_xdata()[0] == at
+    assert drawn.chosen_.get_ydata()[0] == drawn.lines_[2].get_ydata()[at]
+    assert drawn.chosen_.get_label() == f"chosen: generation {at}"
+    assert all(line.get_xdata()[-1] <= at for line in drawn.members_)
+
+
+def test_evolution_without_held_out_rows_has_no_third_line(rows):
+    X, y = (part[:100] for part in rows)
+    model = EvolvingRegressor(
+        n_members=2, n_generations=6, validation_fraction=None, random_state=0
+    ).fit(X, y)
+    drawn = EvolutionDisplay.from_estimator(model)
+    _, validation = drawn.lines_
+    assert drawn.chosen_.get_ydata()[0] == validation.get_ydata()[-1]
+    assert (np.diff(validation.get_ydata()) <= 0).all()
+
+
+def test_evolution_shows_lines_and_dots_though_a_member_goes_astray(eight):
     history = {name: column.copy() for name, column in eight.history_.items()}
-    history["validation_loss"][history["member"] == 3] *= 1.0 + np.linspace(0.0, 500.0, 9)
-    low, high = EvolutionDisplay(history, (8, 0.1)).plot().ax_.get_ylim()
+    astray = (history["member"] == 3) & (history["generation"] == 1)
+    history["validation_loss"][astray] = 500.0
+    drawn = EvolutionDisplay(history, eight.path_).plot()
+    low, high = drawn.ax_.get_ylim()
     assert high < 3.0 * history["loss"].max()
-    assert low < history["loss"].min()
+    for line in drawn.lines_:
+        assert low < line.get_ydata().min() <= line.get_ydata().max() < high
+    for member in drawn.members_:
+        assert low < member.get_ydata()[-1] < high
 
 
 def test_path_draws_losses_and_rules(eight):
