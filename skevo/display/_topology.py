@@ -186,43 +186,49 @@ class TopologyDisplay:
         is_own : bool
             Whether the figure's size is for this display to choose.
         """
-        texts = [*zip(level.values(), self.boxes_.values(), strict=True), (depth + 1, self.head_)]
         widths = np.zeros(depth + 2)
-        for at, text in texts:
-            widths[at] = max(widths[at], self._width(text))
-        tall, (near, far) = self._layers.tall, _GAP
-        free = 2 * _MARGIN + below
+        for column, text in self.boxes_.items():
+            widths[level[column]] = max(widths[level[column]], self._width(text))
+        widths[-1] = self._width(self.head_)
         if is_own:
-            # Steep lines take more room.
-            gap = min(near + 0.03 * tall, far)
-            width = 2 * _MARGIN + widths.sum() + gap * (depth + 1)
-            self.figure_.set_size_inches(max(5.0, width), max(2.6, free + _UNIT * tall))
-        box = self.ax_.get_position()
-        width = box.width * self.figure_.get_figwidth()
-        high = max(box.height * self.figure_.get_figheight() - free, 0.1)
-        room = width - 2 * _MARGIN - near * (depth + 1)
-        font = _LARGEST * min(1.0, room / widths.sum(), high / tall / _UNIT)
-        font = max(_SMALLEST, font)
-        widths *= font / _LARGEST
-        gap = (width - 2 * _MARGIN - widths.sum()) / (depth + 1)
-        self._left = _MARGIN + np.append(0.0, np.cumsum(widths[:-1] + gap))
-        self._right = self._left + widths
-        self._middle = (self._left + self._right) / 2
-        # Inputs end where their lines begin.
-        self._middle[0] = self._right[0]
-        unit = tall / high
-        self.ax_.set(xlim=(0.0, width), ylim=(-(below + _MARGIN) * unit, tall + _MARGIN * unit))
+            self._resize(widths, below)
+        font = self._share_out(widths, below)
         for column, text in self.boxes_.items():
             at = level[column]
-            text.set_position((self._middle[at], self._layers.height[column, at]))
+            # The padding of an input's box is outside of its text.
+            inset = _PADDING * font / 72 if at == 0 else 0.0
+            text.set_position((self._middle[at] - inset, self._layers.height[column, at]))
             text.set_fontsize(font)
-        # The padding of an input's box is outside of its text.
-        for column in level:
-            if level[column] == 0:
-                text = self.boxes_[column]
-                text.set_x(self._right[0] - _PADDING * font / 72)
-        self.head_.set_position((self._middle[-1], tall / 2))
+        self.head_.set_position((self._middle[-1], self._layers.tall / 2))
         self.head_.set_fontsize(font)
+
+    def _resize(self, widths: NDArray[np.float64], below: float) -> None:
+        """Give the figure the size that the network needs."""
+        near, far = _GAP
+        # Steep lines take more room.
+        gap = min(near + 0.03 * self._layers.tall, far)
+        width = 2 * _MARGIN + widths.sum() + gap * (len(widths) - 1)
+        height = 2 * _MARGIN + below + _UNIT * self._layers.tall
+        self.figure_.set_size_inches(max(5.0, width), max(2.6, height))
+
+    def _share_out(self, widths: NDArray[np.float64], below: float) -> float:
+        """Share the axes out among levels of some widths, in inches; return the size of letters."""
+        tall, box = self._layers.tall, self.ax_.get_position()
+        width = box.width * self.figure_.get_figwidth()
+        height = max(box.height * self.figure_.get_figheight() - 2 * _MARGIN - below, _UNIT)
+        n_gaps, room = len(widths) - 1, width - 2 * _MARGIN
+        share = min(1.0, (room - _GAP[0] * n_gaps) / widths.sum(), height / (_UNIT * tall))
+        font = max(_SMALLEST, _LARGEST * share)
+        widths = widths * font / _LARGEST
+        gap = (room - widths.sum()) / n_gaps
+        self._left = _MARGIN + np.append(0.0, np.cumsum(widths[:-1] + gap))
+        self._right = self._left + widths
+        # Where lines begin and end; inputs stand to the left of it.
+        self._middle = (self._left + self._right) / 2
+        self._middle[0] = self._right[0]
+        unit = tall / height
+        self.ax_.set(xlim=(0.0, width), ylim=(-(below + _MARGIN) * unit, tall + _MARGIN * unit))
+        return font
 
     @staticmethod
     def _width(text: Any) -> float:
