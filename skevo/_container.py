@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._optional import needed_by
+
 __all__ = ["ModelFileError", "read_container", "write_container"]
 
 Arrays = dict[str, NDArray[Any]]
@@ -92,7 +94,7 @@ def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays
         header = json.loads(text)
     # One of nested brackets without end is no header either.
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is no model of skevo, or is damaged: {error}.") from error
+        raise ModelFileError(f"{path} is no model of skevo, or is damaged.") from error
     if not isinstance(header, dict) or header.get("format") != _KEY:
         raise ModelFileError(f"{path} is no model of skevo.")
     digest = arrays.pop(_DIGEST, None)
@@ -120,11 +122,7 @@ def _digest(text: str, arrays: Arrays) -> NDArray[np.uint8]:
 
 def _safetensors() -> Any:
     """Return the package, which not everybody needs."""
-    try:
+    with needed_by("Model files", "save"):
         import safetensors
         import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "Model files require safetensors: install it with pip install 'skevo[save]'."
-        ) from error
     return safetensors

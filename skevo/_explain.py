@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._formula import column_texts
 from ._frames import Levels
+from ._optional import needed_by
 from ._reading import ReadsTables
 from .core.attribution import attribute, loss_rises, most_typical
 from .core.ensemble import Ensemble
@@ -195,9 +196,8 @@ class Explains(ReadsTables):
         if output is None and len(names) == 1:
             return 0
         if output is None or not 0 <= output < len(names):
-            raise ValueError(
-                f"output must be the position of one of {', '.join(names)}, got {output}."
-            )
+            known = " or ".join(f"{place} for {name}" for place, name in enumerate(names))
+            raise ValueError(f"output must be {known}, got {output}.")
         return output
 
     def _of_output(self, place: int) -> Ensemble:
@@ -275,7 +275,8 @@ class Explains(ReadsTables):
             rises when the contributions are replaced by their mean, both on training rows; NaN for
             a model that `select` returned.
         """
-        import pandas as pd  # An optional dependency.
+        with needed_by("Tables of terms", "frames"):
+            import pandas as pd
 
         check_is_fitted(self)
         network = self._mean_network(self._output_place(output))

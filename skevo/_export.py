@@ -10,6 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ._explain import Explains
+from ._optional import needed_by
 from ._target import TargetUnits
 from .export.model import Model, Scale, express, heads, inputs
 from .export.to_c import c_source
@@ -118,8 +119,8 @@ class Exports(Explains):
         ValueError
             If an operator of the user's does what cannot be exported.
         """
-        # SymPy is an optional dependency.
-        from .export.to_sympy import scaled, sympy_outputs
+        with needed_by("SymPy expressions", "sympy"):
+            from .export.to_sympy import scaled, sympy_outputs
 
         return sympy_outputs(self._exported(exact, scaled), simplify)
 
@@ -147,8 +148,8 @@ class Exports(Explains):
         ImportError
             If SymPy is not installed: ``pip install skevo[sympy]``.
         """
-        # SymPy is an optional dependency.
-        from .export.to_latex import latex_source
+        with needed_by("Formulas in LaTeX", "sympy"):
+            from .export.to_latex import latex_source
 
         model = self._exported(exact=False)
         limits: list[Any] = []
@@ -214,8 +215,8 @@ class Exports(Explains):
         --------
         skevo.export.register_onnx_converters : For pipelines.
         """
-        # onnx is an optional dependency.
-        from .export.to_onnx import onnx_model
+        with needed_by("ONNX graphs", "onnx"):
+            from .export.to_onnx import onnx_model
 
         result = onnx_model(self._exported(), self._exported_dtype())
         if path is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from string import Formatter
 
 import numpy as np
 
@@ -15,19 +16,34 @@ from .core.topology import CONSTANT
 
 __all__ = ["column_texts", "formula_text"]
 
+# A number that an operand is multiplied with, at the end of what stands before it.
+_MULTIPLIER = re.compile(r"(?:^|\(|, |[+-] )(\d+(?:\.\d+)?) \* $")
+
 
 @dataclass(frozen=True)
 class _Term:
-    """A column as ``factor * text``; ``atomic`` texts need no parentheses in a quotient."""
+    """A column as a factor times a text, which is empty for a number.
+
+    ``atomic`` texts need no parentheses in a quotient; before a ``reciprocal`` one stands ``1 /``.
+    """
 
     factor: float
     text: str
     atomic: bool
+    reciprocal: bool = False
 
     def __str__(self) -> str:
-        if _number(self.factor) == "1":
-            return self.text
-        return f"{_number(self.factor)} * {self.text}" if self.text else _number(self.factor)
+        number = _number(self.factor)
+        if not self.text:
+            return number
+        if self.reciprocal:
+            return f"{number} / {self.text}"
+        return self.text if number == "1" else f"{number} * {self.text}"
+
+    @property
+    def alone(self) -> _Term:
+        """The term without its factor."""
+        return replace(self, factor=1.0)
 
 
 def formula_text(
@@ -57,21 +73,21 @@ def formula_text(
         outputs, network.weight.tolist(), network.bias.tolist(), strict=True
     ):
         constant = bias
-        parts: list[tuple[float, float, str]] = []
+        parts: list[tuple[float, _Term]] = []
         for column, (value, term) in enumerate(zip(weight, terms, strict=True)):
             if value == 0.0:
                 continue
-            text, factor = term.text, value * term.factor
+            part = replace(term, factor=value * term.factor)
             if column < len(names) and _is_centred(scaling, column):
                 # Linear terms are written in the column itself; its centre joins the constant.
-                text, constant = names[column], constant - factor * scaling.center[column]
-            parts.append((abs(value), factor, text))
+                constant -= part.factor * float(scaling.center[column])
+                part = replace(part, text=str(names[column]))
+            parts.append((abs(value), part))
         parts.sort(key=lambda part: -part[0])
         written = [_number(constant)]
-        for _, factor, text in parts:
-            size = _number(abs(factor))
-            product = text if size == "1" else f"{size} * {text}"
-            written.append(f"{'-' if factor < 0 else '+'} {product}")
+        for _, part in parts:
+            sign = "-" if part.factor < 0 else "+"
+            written.append(f"{sign} {replace(part, factor=abs(part.factor))}")
         lines.append(f"{name} = {' '.join(written)}")
     return "\n".join(lines)
 
@@ -92,7 +108,7 @@ def column_texts(
     """
     texts = []
     for column, term in enumerate(_column_terms(network, scaling, names)):
-        text = str(names[column]) if column < len(names) else term.text
+        text = str(names[column]) if column < len(names) else str(term.alone)
         is_bracket = text.startswith("(") and _is_atomic(text)
         texts.append((term.factor, text[1:-1] if is_bracket else text))
     return texts
@@ -124,22 +140,45 @@ def _column_terms(network: Network, scaling: Scaling, names: Sequence[str]) -> l
 def _apply(operator: Operator, left: _Term, right: _Term, scale: float) -> _Term:
     """Write a node; factors of products and quotients move to the front."""
     if operator.name == "mul":
-        text = " * ".join(term.text for term in (left, right) if term.text)
-        return _Term(left.factor * right.factor / scale, text, False)
+        return _product(left.factor * right.factor / scale, left, right)
     if operator.name == "div":
         factor = left.factor / right.factor / scale
         if not right.text:
-            return _Term(factor, left.text, left.atomic)
-        divisor = right.text if right.atomic else f"({right.text})"
-        return _Term(factor, f"{left.text or '1'} / {divisor}", False)
-    factor = 1.0
-    if operator.name == "gate" and left.text:
-        left, factor = _Term(1.0, left.text, left.atomic), left.factor
-    text = operator.text.format(a=left, b=right)
-    text = text.replace(" + -", " - ").replace(" - -", " + ")
+            return replace(left, factor=factor)
+        is_single = right.atomic and not right.reciprocal
+        divisor = right.text if is_single else f"({right.alone})"
+        return _product(factor, left, _Term(1.0, divisor, False, reciprocal=True))
+    operands = {"a": left, "b": right}
     if operator.name == "gate":
-        return _Term(factor / scale, text, False)
+        gate = _Term(1.0, _filled(operator.text.removeprefix("{a} * "), operands), True)
+        return _product(left.factor / scale, left, gate)
+    text = _filled(operator.text, operands).replace(" + -", " - ").replace(" - -", " + ")
     return _Term(1.0 / scale, text if _is_atomic(text) else f"({text})", True)
+
+
+def _product(factor: float, left: _Term, right: _Term) -> _Term:
+    """Write the product of two texts; a number in front of it makes ``1 /`` superfluous."""
+    if left.reciprocal and not right.reciprocal and right.text:
+        left, right = right, left
+    if not left.text or not right.text:
+        return replace(right if right.text else left, factor=factor, atomic=False)
+    sign = "/" if right.reciprocal else "*"
+    return _Term(factor, f"{left.text} {sign} {right.text}", False, left.reciprocal)
+
+
+def _filled(template: str, operands: Mapping[str, _Term]) -> str:
+    """Write operands into an operator's text; one that it multiplies has its factor multiplied."""
+    text = ""
+    for before, field, *_ in Formatter().parse(template):
+        if not field:
+            text += before
+            continue
+        operand, multiplier = operands[field], _MULTIPLIER.search(before)
+        if multiplier:
+            before = before[: multiplier.start(1)]
+            operand = replace(operand, factor=float(multiplier[1]) * operand.factor)
+        text += before + str(operand)
+    return text
 
 
 def _is_atomic(text: str) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import estimator_html_repr
 
-from ._path import mean_history
+from ._path import Kept
 
 __all__ = ["DOCUMENTATION", "ShowsHTML"]
 
@@ -36,6 +36,7 @@ class ShowsHTML(BaseEstimator):
     _doc_link_template = DOCUMENTATION
 
     history_: dict[str, NDArray[Any]]
+    path_: dict[str, NDArray[Any]]
     n_nodes_: int
     n_iter_: int
     stop_reason_: str
@@ -55,14 +56,14 @@ class ShowsHTML(BaseEstimator):
             f"{diagram}"
             f"<details open><summary>Formula</summary><pre style='{_STYLE}'>{formula}</pre>"
             f"</details><details open><summary>Course: {about}, stopped by {self.stop_reason_}"
-            f"</summary>{_course_svg(self.history_)}</details>"
+            f"</summary>{_course_svg(Kept.of(self.history_, self.path_))}</details>"
         )
 
 
-def _course_svg(history: dict[str, NDArray[Any]]) -> str:
-    """Draw training and validation loss by generation, as they are on average over members."""
-    mean = mean_history(history)
-    generation = mean["generation"]
+def _course_svg(kept: Kept) -> str:
+    """Draw training and validation loss by generation, means of what members have kept by then."""
+    mean = kept.means()
+    generation = np.arange(len(mean["loss"]))
     losses = np.array([mean[name] for name in _COLOURS])
     low, high = losses.min(), losses.max()
     x = _WIDTH * generation / max(1, generation[-1])

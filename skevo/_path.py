@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .core.course import Evolution
+from .core.course import Evolution, Stopping
 from .core.ensemble import Ensemble
 from .core.network import Network
 
-__all__ = ["RULES", "Path", "mean_history", "path_of"]
+__all__ = ["RULES", "Kept", "Path", "path_of"]
 
 RULES = ("best", "one-standard-error", "steepest")
 # A model that is chosen for its steep gain has at most so many times the lowest loss.
 _WORTH = 1.5
+
+History = dict[str, NDArray[Any]]
 
 
 class Path(NamedTuple):
@@ -117,16 +119,68 @@ def path_of(members: Sequence[Evolution]) -> tuple[Path, list[list[Network]]]:
     return Path(*map(np.array, zip(*lines, strict=True))), networks
 
 
-def mean_history(history: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the history's means over members, of shape (n_generations,), by generation."""
-    generation, at, count = np.unique(
-        history["generation"], return_inverse=True, return_counts=True
-    )
-    means = {
-        name: np.bincount(at, history[name]) / count
-        for name in ("loss", "validation_loss", "n_nodes")
-    }
-    return {"generation": generation, **means}
+class Kept(NamedTuple):
+    """What the members have kept by each generation: their best networks so far.
+
+    Each of shape (n_members, n_generations).
+
+    Attributes
+    ----------
+    generation : ndarray of int64
+        The one that the network is of.
+    loss, validation_loss : ndarray of float64
+        Of the network.
+    expected_loss : ndarray of float64
+        What it was kept for: the loss that is to be expected of the average of such members. It
+        is the validation loss where that alone explains the path.
+    n_nodes : ndarray of int64
+    """
+
+    generation: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    validation_loss: NDArray[np.float64]
+    expected_loss: NDArray[np.float64]
+    n_nodes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, history: History, path: History) -> Self:
+        """Return what the members have kept.
+
+        Parameters
+        ----------
+        history, path : dict of str to ndarray
+            See ``history_`` and ``path_`` of the estimators.
+        """
+        n_members = int(history["member"].max()) + 1
+        columns = {
+            name: history[name].reshape(n_members, -1)
+            for name in ("generation", "loss", "validation_loss", "n_nodes")
+        }
+        # Where members train on the same rows, the validation loss itself is what counts. Whether
+        # they do the path tells, unless it is the same by both; a single point does not.
+        plain, at = cls._by(columns, 0.0), path["generation"]
+        means = plain.validation_loss.mean(axis=0)[at]
+        if len(at) > 1 and np.allclose(means, path["validation_loss"], 1e-9, 0.0, equal_nan=True):
+            return plain
+        return cls._by(columns, Stopping(n_averaged=n_members).training_share)
+
+    @classmethod
+    def _by(cls, columns: History, share: float) -> Self:
+        """Return what has been kept with some share of the training loss in the judgement."""
+        gap = columns["validation_loss"] - columns["loss"]
+        expected = columns["validation_loss"] - share * gap
+        # Losses may be unknown.
+        judged = np.nan_to_num(expected, nan=np.inf)
+        lowest = np.minimum.accumulate(judged, axis=1)
+        is_better = np.zeros(judged.shape, dtype=bool)
+        is_better[:, 1:] = judged[:, 1:] < lowest[:, :-1]
+        best = np.maximum.accumulate(is_better * np.arange(judged.shape[1]), axis=1)
+        columns = {**columns, "expected_loss": expected}
+        return cls(*(np.take_along_axis(columns[name], best, axis=1) for name in cls._fields))
+
+    def means(self) -> dict[str, NDArray[np.float64]]:
+        """Return the means over members, each of shape (n_generations,)."""
+        return {name: column.mean(axis=0) for name, column in self._asdict().items()}
 
 
 class HasPath:

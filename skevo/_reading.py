@@ -26,6 +26,7 @@ from ._frames import Levels, categorical_columns, find_levels, read_codes
 from ._level_means import OrderedMeans
 from ._preprocessing import Scaling, fit_scaling
 from ._rows import Part, TrainingRows, Whole
+from ._target import refuse_text
 
 __all__ = ["CHECKS", "ReadsTables"]
 
@@ -78,6 +79,8 @@ class ReadsTables(BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, levels: Levels, reset: bool
     ) -> TrainingRows:
         """Check rows and weights, and return them with codes for levels."""
+        if self._numeric_target:
+            refuse_text(y)
         checks: dict[str, Any] = {
             **CHECKS,
             "multi_output": True,
@@ -157,6 +160,8 @@ class ReadsTables(BaseEstimator):
         if X is None or y is None:
             raise ValueError("X_val and y_val must be given together.")
         X = self._read(X)
+        if self._numeric_target:
+            refuse_text(y)
         y = check_array(
             y,
             ensure_2d=False,

@@ -22,6 +22,7 @@ __all__ = [
     "columns_of",
     "logarithmic",
     "pinball",
+    "refuse_text",
     "standard",
     "summed_loss_of_mean",
 ]
@@ -132,6 +133,22 @@ class TargetRange:
     def mean(self) -> Floats:
         """Weighted means, of shape (n_outputs,)."""
         return np.array([float(total / self.weight) for total in self.total])
+
+
+def refuse_text(y: Any) -> None:
+    """Raise ValueError for targets of text that is no number, which are labels."""
+    cells = np.asarray(y)
+    if cells.dtype.kind not in "OU":
+        return
+    for cell in cells.flat:
+        if isinstance(cell, str):
+            try:
+                float(cell)
+            except ValueError as error:
+                raise ValueError(
+                    f"y must be numbers, got the text {str(cell)!r}; EvolvingClassifier takes "
+                    "labels."
+                ) from error
 
 
 def columns_of(y: NDArray[Any]) -> Floats:

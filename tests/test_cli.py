@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import make_friedman1
 from sklearn.model_selection import KFold
 
 import skevo
@@ -145,6 +146,23 @@ def test_fit_tells_classes_from_numbers(folder, tmp_path, target, task, classes)
     assert getattr(model, "classes_", np.array(None)).tolist() == classes
 
 
+def test_fit_warns_of_many_numbers_that_are_classes(tmp_path, capsys):
+    rows = pd.DataFrame({"a": np.arange(84.0), "age": np.arange(84) % 21})
+    rows.to_csv(tmp_path / "ages.csv", index=False)
+    rows.assign(age=rows["age"] // 2).to_csv(tmp_path / "few.csv", index=False)
+    rows.assign(age="is" + rows["age"].astype(str)).to_csv(tmp_path / "text.csv", index=False)
+    quick, out = ("--members", "1", "--param", "n_generations=0"), tmp_path / "age.skevo"
+    options = ("age", "--task", "classification", "--force")
+    for table in ("few.csv", "text.csv"):
+        assert fit(tmp_path, out, *options, table=table, quick=quick) == 0
+        assert capsys.readouterr().err == ""
+    assert fit(tmp_path, out, *options, table="ages.csv", quick=quick) == 0
+    assert capsys.readouterr().err == (
+        "skevo: warning: each of the 21 different numbers in 'age' is a class; --task regression "
+        "predicts amounts.\n"
+    )
+
+
 def test_fit_options_are_parameters(folder, tmp_path):
     out = tmp_path / "model.skevo"
     options = (
@@ -248,7 +266,7 @@ def test_predict_finds_columns_by_name(run, tmp_path, capsys):
     assert main(["predict", "rent.skevo", str(tmp_path / "other.csv")]) == 0
     printed = capsys.readouterr()
     assert printed.out == run("predict", "rent.skevo", "flats.csv")
-    note = "skevo: note: the model does not know, and does not use, 'extra'.\n"
+    note = "skevo: note: the model does not read 'extra'.\n"
     assert printed.err == note
 
 
@@ -283,7 +301,8 @@ def test_predict_several_targets_of_an_array(run, tmp_path):
 def test_show_prints_what_the_model_is(run):
     printed, model = run("show", "rent.skevo"), expected()
     assert repr(model) in printed
-    assert f"Formula\n{model.formula_}\n" in printed
+    # What may be long comes last.
+    assert printed.endswith(f"\nFormula\n{model.formula_}\n")
     for name, value in zip(features(flats()), model.feature_importances_, strict=True):
         assert re.search(rf"^{name} +{value:.4g}$", printed, re.M)
     for expression in model.nodes_table()["expression"].head(20):
@@ -298,7 +317,69 @@ def test_show_parts_of_a_smaller_model(run):
     assert run("show", "rent.skevo", "--part", "formula", *options) == f"{model.formula_}\n"
     printed = run("show", "rent.skevo", "--part", "terms", "--terms", "1")
     assert len(printed.splitlines()) == 4
-    assert f": --terms {len(expected().nodes_table())}\n" in printed
+    assert f": --terms {expected().nodes_table()['expression'].nunique()}\n" in printed
+
+
+@pytest.fixture(scope="module")
+def large(folder):
+    """A model with a long formula, whose two members have terms in common, and its rows."""
+    X, y = make_friedman1(200, n_features=5, noise=1.0, random_state=0)
+    model = EvolvingRegressor(n_members=2, n_generations=10, random_state=0).fit(X, y)
+    model.save(folder / "large.skevo")
+    return model, X
+
+
+def test_show_leaves_out_a_long_formula(run, large):
+    text = large[0].formula_
+    assert len(text) > 2000
+    note = f"\nFormula\n{len(text)} characters: --part formula prints them\n"
+    assert run("show", "large.skevo").endswith(note)
+    assert run("show", "large.skevo", "--part", "formula") == f"{text}\n"
+
+
+def test_show_has_one_line_for_what_several_members_have(run, large):
+    printed = run("show", "large.skevo", "--part", "terms", "--terms", "1000")
+    lines = [line.split(maxsplit=5) for line in printed.splitlines()[2:]]
+    shown = {expression: measures for *measures, expression in lines}
+    assert len(shown) == len(lines)
+    model, X = large
+    found, table = model.contributions(X, by="term"), model.nodes_table()
+    repeated = table[table["expression"].duplicated(keep=False)]
+    assert len(repeated) > 1
+    for expression, same in table.groupby("expression"):
+        weight, contribution, importance, _, nodes = shown[expression]
+        # Of two members both are heard, so that what a row is told is what the table has.
+        values = found.values[:, [name == expression for name in found.names]].sum(axis=1)
+        assert weight == f"{same['weight'].sum():.4g}"
+        assert float(contribution) == pytest.approx(np.abs(values).mean(), rel=1e-3)
+        assert int(nodes) == (same["level"] > 0).sum()
+        if len(same) == 1:
+            assert importance == f"{same['importance'].item():.4g}"
+        else:
+            assert importance == "-"
+
+
+def test_show_tells_of_a_selected_model_without_nodes(run, capsys):
+    sizes = expected().path_["n_nodes"]
+    fewest = sizes[sizes > 0].min()
+    options = ("rent.skevo", "--part", "parameters", "--nodes")
+    for nodes in (fewest, 0):
+        assert main(["show", *options, str(nodes)]) == 0
+        assert capsys.readouterr().err == ""
+    assert main(["show", *options, str(fewest - 1)]) == 0
+    printed = capsys.readouterr()
+    assert " 0 nodes, " in printed.out
+    assert printed.err.startswith("skevo: note: the model that is selected has no nodes")
+    assert f" has {fewest} node" in printed.err
+
+
+def test_one_of_a_thing_is_not_called_by_the_plural(folder, tmp_path, capsys):
+    out = tmp_path / "one.skevo"
+    quick = ("--members", "1", "--param", "n_generations=1")
+    assert fit(folder, out, "rent", "--drop", "id", "--drop", "class", quick=quick) == 0
+    assert re.search(r"one\.skevo: 1 member, \d+ nodes?, \d+ numbers\n", capsys.readouterr().out)
+    assert main(["show", str(out), "--part", "parameters"]) == 0
+    assert re.search(r"4 columns, 1 member, .*, 1 generation; stop", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("kind", [None, "topology", "evolution", "path", "contribution"])
@@ -400,6 +481,14 @@ def test_module_usage_error_has_status_two():
     assert err.startswith("usage: python -m skevo fit [-h]")
     message = "skevo: error: the following arguments are required: --target, --out\n"
     assert err.endswith(message)
+
+
+def test_unknown_option_shows_the_options_of_the_command(capsys):
+    assert main(["fit", "x.csv", "--target", "y", "--out", "y", "--maxnodes", "5"]) == 2
+    printed = capsys.readouterr().err
+    assert re.match(r"usage: \S.* fit \[-h\] --target COLUMN", printed)
+    assert "[--max-nodes N]" in printed
+    assert printed.endswith("\nskevo: error: unrecognized arguments: --maxnodes 5\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")

@@ -25,6 +25,7 @@ PAGES = [
     # What a build has left there is no page.
     if page.exists() and not {"_build", "auto_examples"} & {*page.parts}
 ]
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 OPTIONAL = ("sympy", "onnxruntime", "skl2onnx", "optuna", "distributed", "dask")
 MISSING = [name for name in OPTIONAL if find_spec(name) is None]
 HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
@@ -51,6 +52,15 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             # As many lines as stand before the block, so that tracebacks name the page's lines.
             above = "\n" * text.count("\n", 0, block.start(1))
             exec(compile(above + block[1], str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
+def test_examples_show_what_they_draw_in_a_shell_too(script):
+    # That they run is seen when the site is built.
+    text = script.read_text(encoding="utf-8")
+    drawn = [*re.finditer(r"Display\.from_estimator\(|^figure, .*plt\.", text, re.MULTILINE)]
+    assert drawn
+    assert re.search(r"^plt\.show\(\)$", text[drawn[-1].end() :], re.MULTILINE)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")

@@ -1,6 +1,7 @@
 """What holds for both estimators: the parameters, the same result however it is computed."""
 
 import pickle
+import re
 import subprocess
 import sys
 
@@ -352,6 +353,17 @@ def test_predict_other_columns_raises():
     model = EvolvingRegressor(**FAST).fit(X, y)
     with pytest.raises(ValueError, match="features"):
         model.predict(X[:, :3])
+
+
+@pytest.mark.parametrize("estimator", [EvolvingRegressor, EvolvingClassifier])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("max_node", "did you mean 'max_nodes'?"), ("depth", "there are alpha, batch_size, ")],
+)
+def test_unknown_parameter_is_told_with_the_class_and_a_hint(estimator, name, hint):
+    message = f"{estimator.__name__} has no parameter {name!r}; {hint}"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        estimator(**{name: 3})
 
 
 def test_parameters_few_and_keyword_only():

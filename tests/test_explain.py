@@ -1,6 +1,7 @@
 """Contributions, importances and the table of terms, as users see them."""
 
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_several_outputs_have_contributions_each(n_outputs):
 @pytest.mark.parametrize("output", [None, 3, -1])
 def test_contributions_without_an_output_say_which_there_are(classifier, output):
     X, _ = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match=r"one of logit\(0\), logit\(1\), logit\(2\), got"):
+    with pytest.raises(ValueError, match=r"0 for logit\(0\) or .* or 2 for logit\(2\), got"):
         classifier.contributions(X, output=output)
 
 
@@ -251,6 +252,13 @@ def test_nodes_table_says_what_the_head_reads(mixed, n_members):
     sizes = dict(zip(found.names, np.abs(found.values).mean(axis=0), strict=True))
     single = table[~table["expression"].duplicated(keep=False)]
     assert_allclose(single["contribution"], [sizes[name] for name in single["expression"]])
+
+
+def test_nodes_table_without_pandas_says_what_to_install(mixed, monkeypatch):
+    model = EvolvingRegressor(n_members=1, n_generations=1).fit(*mixed)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"pip install 'skevo\[frames\]'"):
+        model.nodes_table()
 
 
 def test_nodes_table_weights_are_those_of_the_formula():

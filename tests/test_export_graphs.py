@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -26,6 +27,26 @@ def small_regressor(**options):
     X, y = make_friedman1(200, n_features=5, random_state=0)
     options = {"n_members": 1, "n_generations": 5, "max_nodes": 4, "random_state": 0, **options}
     return EvolvingRegressor(**options).fit(X, y), X, y
+
+
+@pytest.mark.parametrize(
+    ("method", "package"),
+    [("to_sympy", "sympy"), ("to_latex", "sympy"), ("to_onnx", "onnx")],
+)
+def test_without_the_package_it_is_said_what_to_install(method, package, monkeypatch):
+    model = small_regressor()[0]
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"skevo.export.{method}", raising=False)
+    message = rf"require {package}: install it with pip install 'skevo\[{package}\]'"
+    with pytest.raises(ImportError, match=message):
+        getattr(model, method)()
+
+
+def test_without_skl2onnx_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    monkeypatch.delitem(sys.modules, "skevo.export.onnx_converter", raising=False)
+    with pytest.raises(ImportError, match=r"skl2onnx: .* pip install 'skevo\[onnx\]'"):
+        register_onnx_converters()
 
 
 # -- SymPy -----------------------------------------------------------------------------------------

@@ -106,6 +106,29 @@ def test_fit_constant_target_predicts_it():
     assert_allclose(model.predict(X), 3.5, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [["a", "b"] * 20, np.array(["a", "b"] * 20, dtype=object), pd.Series(["a", "b"] * 20)],
+    ids=["list", "objects", "series"],
+)
+def test_labels_are_refused_with_the_name_of_the_classifier(labels):
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40.0)
+    model = EvolvingRegressor(n_members=1, n_generations=1)
+    message = "y must be numbers, got the text 'a'; EvolvingClassifier takes labels"
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, labels)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, y, X_val=X, y_val=labels)
+
+
+def test_numbers_that_are_objects_or_text_are_numbers():
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40.0)
+    model = EvolvingRegressor(n_members=1, n_generations=1, random_state=0)
+    expected = model.fit(X, y).predict(X)
+    for same in (y.astype(object), np.array([*map(str, y)], dtype=object)):
+        assert_array_equal(model.fit(X, same).predict(X), expected)
+
+
 def test_predict_far_away_stays_in_range():
     X, y = load_diabetes(return_X_y=True)
     model = EvolvingRegressor(**FAST).fit(X, y)

@@ -62,3 +62,5 @@ for town, style in [("Bonn", "-"), ("Ulm", "-"), ("Kiel", "-"), ("Rome", "k:")]:
 ax.set(xlabel="area", ylabel="predicted rent")
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False)
+
+plt.show()

@@ -9,6 +9,7 @@ without fitting again.
 # %%
 # Friedman's first function: of ten columns five matter.
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.datasets import make_friedman1
 from sklearn.model_selection import train_test_split
@@ -43,3 +44,5 @@ print(f"{readable.n_nodes_} nodes, R2 {readable.score(X_test, y_test):.3f}")
 print(readable.formula_)
 
 TopologyDisplay.from_estimator(readable)
+
+plt.show()

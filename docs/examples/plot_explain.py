@@ -7,6 +7,7 @@ with a typical row. They sum to the prediction.
 """
 
 # %%
+import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import train_test_split
@@ -45,3 +46,5 @@ ContributionDisplay.from_estimator(small, X_test, by="term", max_terms=8)
 # How much the loss rises if what a column contributes is replaced by its mean.
 
 print(pd.Series(model.feature_importances_, X.columns).round(3).sort_values(ascending=False))
+
+plt.show()

@@ -11,6 +11,7 @@ picture, and the course of its evolution.
 # as well as the road's grip allows: speed * reaction + speed ** 2 / (2 * 9.81 * grip) metres. The
 # distances are measured with an error of two metres; the mass does not matter.
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -65,6 +66,7 @@ TopologyDisplay.from_estimator(small)
 # Losses and nodes, generation after generation, and the one that was kept:
 
 EvolutionDisplay.from_estimator(small)
+plt.show()
 
 # %%
 # Notebooks show formula and course below scikit-learn's diagram.

@@ -59,3 +59,5 @@ inside = (low <= y_new) & (y_new <= high)
 for start in range(0, 10, 2):
     there = (X_new[:, 0] >= start) & (X_new[:, 0] < start + 2)
     print(f"{start} to {start + 2}: {inside[there].mean():.1%}")
+
+plt.show()

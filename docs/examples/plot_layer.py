@@ -86,3 +86,5 @@ ax.legend(frameon=False)
 below.set(xlabel="steps of Adam", ylabel="nodes")
 for part in (ax, below):
     part.spines[["top", "right"]].set_visible(False)
+
+plt.show()

@@ -74,3 +74,5 @@ for loss in ("squared_error", "huber", "absolute_error"):
     model = EvolvingRegressor(loss=loss, n_members=2, random_state=0).fit(X, spoilt)
     error = np.abs(model.predict(X_new) - truth).mean()
     print(f"{loss:16}mean error from the truth {error:.3f}")
+
+plt.show()

@@ -66,3 +66,5 @@ for name, classifier, colour in [
         name=f"{name}, log-loss {loss:.3f}",
     )  # fmt: skip
 ax.spines[["top", "right"]].set_visible(False)
+
+plt.show()

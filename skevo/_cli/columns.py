@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._optional import needed_by
 from .errors import CommandError
 
 __all__ = [
@@ -25,25 +26,17 @@ Column = Any
 
 def import_pandas() -> Any:
     """Return pandas, which not everybody needs."""
-    try:
+    with needed_by("tables", "cli"):
         import pandas as pd
-    except ImportError as error:
-        raise _missing("pandas") from error
     return pd
 
 
 def import_pyarrow() -> Any:
     """Return pyarrow, which not everybody needs."""
-    try:
+    with needed_by("tables", "cli"):
         import pyarrow.csv
         import pyarrow.parquet
-    except ImportError as error:
-        raise _missing("pyarrow") from error
     return pyarrow
-
-
-def _missing(package: str) -> CommandError:
-    return CommandError(f"tables require {package}: install it with pip install 'skevo[cli]'.")
 
 
 def is_text(column: Column) -> bool:

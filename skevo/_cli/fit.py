@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from .._classifier import EvolvingClassifier
 from .._regressor import EvolvingRegressor
 from .errors import CommandError, UsageError
-from .messages import Progress
+from .messages import Progress, counted
 from .models import explained
 from .outputs import STANDARD, check_output, new_file
 from .parsing import add_command, integer, parameter, real
@@ -114,8 +113,8 @@ def _run(options: Namespace) -> int:
     model.set_params(verbose=0)
     with new_file(options.out, options.force) as part, explained():
         model.save(part)
-    sizes = f"{model.n_members} members, {model.n_nodes_} nodes, {model.n_parameters_} numbers"
-    print(f"{options.out}: {sizes}")
+    sizes = {"member": model.n_members, "node": model.n_nodes_, "number": model.n_parameters_}
+    print(f"{options.out}: {', '.join(counted(size, what) for what, size in sizes.items())}")
     if model.stop_reason_ == "interrupted":
         raise KeyboardInterrupt(f"{options.out} has the best model until then.")
     return 0
@@ -124,24 +123,19 @@ def _run(options: Namespace) -> int:
 def _about(options: Namespace, rows: Training) -> str:
     """Return what is fitted."""
     n_rows, n_columns = rows.X.shape
-    text = f"{options.data}: {rows.task} of {options.target}, {n_rows} rows x {n_columns} columns"
+    size = f"{n_rows} rows x {counted(n_columns, 'column')}"
+    text = f"{options.data}: {rows.task} of {options.target}, {size}"
     return f"{text}, categories: {listed(rows.categories)}" if rows.categories else text
 
 
 def _estimator(task: str, options: Namespace) -> Any:
     """Return the estimator that the options describe."""
     parameters = _parameters(options)
-    model = EvolvingRegressor() if task == "regression" else EvolvingClassifier()
-    known = model.get_params()
-    for name in parameters:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
-            raise UsageError(f"{type(model).__name__} has no parameter {name!r}; {hint}")
-    model.set_params(**parameters)
+    estimator = EvolvingRegressor if task == "regression" else EvolvingClassifier
     try:
+        model = estimator(**parameters)
         model._validate_params()
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     return model
 

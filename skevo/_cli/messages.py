@@ -10,7 +10,7 @@ import sys
 
 from ..display._style import shorten
 
-__all__ = ["Progress", "say"]
+__all__ = ["Progress", "counted", "say"]
 
 # Back to the start of the line, and nothing left on it.
 _CLEAR = "\r\x1b[K"
@@ -29,6 +29,11 @@ def _print(text: str, end: str = "\n") -> None:
 def say(message: str) -> None:
     """Say something, in the place of a line of progress if there is one."""
     _print(f"{_CLEAR if _is_terminal() else ''}skevo: {message}")
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things as text, given what one of them is called."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Progress(io.TextIOBase):

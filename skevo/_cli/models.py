@@ -10,7 +10,7 @@ from typing import Any
 from .._loading import load
 from .columns import categories, import_pandas, numbers
 from .errors import CommandError
-from .messages import say
+from .messages import counted, say
 from .parsing import Parser, integer
 from .tables import check_columns, listed
 
@@ -39,7 +39,14 @@ def open_model(options: Namespace) -> Any:
             raise CommandError(f"cannot read {options.model}: {error.strerror}.") from error
         if options.nodes is None and options.rule is None:
             return model
-        return model.select(nodes=options.nodes, rule=options.rule or "best")
+        smaller = model.select(nodes=options.nodes, rule=options.rule or "best")
+    if options.nodes != 0 and smaller.n_nodes_ == 0 < model.n_nodes_:
+        sizes = model.path_["n_nodes"]
+        say(
+            "note: the model that is selected has no nodes, it is linear; the smallest that is not "
+            f"has {counted(sizes[sizes > 0].min(), 'node')}, of all members together."
+        )
+    return smaller
 
 
 @contextmanager
@@ -84,7 +91,7 @@ def features_of(model: Any, path: str, table: Any, kept: Sequence[str] = ()) -> 
     check_columns(path, table, names)
     others = [name for name in table.column_names if name not in names and name not in kept]
     if others:
-        say(f"note: the model does not know, and does not use, {listed(others)}.")
+        say(f"note: the model does not read {listed(others)}.")
     columns = {}
     for place, name in enumerate(names):
         read = categories if _is_text(levels.get(place, ())) else numbers

@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Parse and run a command, and say what is wrong if it fails."""
     try:
-        options = _parser().parse_args(arguments)
+        options, unknown = _parser().parse_known_args(arguments)
+        if unknown:
+            # By the command's own parser, which shows the options that the command has.
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         status: int = options.run(options)
     except SystemExit as end:
         # The parser has said what there is to say.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .columns import categories, import_pandas, is_text, labels, numbers
 from .errors import CommandError, UsageError
+from .messages import say
 from .tables import check_columns, read_table
 
 __all__ = ["TASKS", "Training", "read_training"]
@@ -18,6 +19,8 @@ __all__ = ["TASKS", "Training", "read_training"]
 TASKS = ("auto", "regression", "classification")
 # A numeric target with at most so many distinct values, all whole, is taken for classes.
 _MOST_CLASSES = 10
+# Of more numbers than this that are to be classes it is said that they could be amounts.
+_MANY_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,13 @@ def read_training(
         )
     column = table[target].filter(there)
     y, found = _target(target, column, task)
+    if found == "classification" and y.dtype.kind in "uif":
+        n_classes = len(np.unique(y))
+        if n_classes > _MANY_CLASSES:
+            say(
+                f"warning: each of the {n_classes} different numbers in {target!r} is a class; "
+                "--task regression predicts amounts."
+            )
     rows = Training(X[there], y, None, found)
     if weight is not None:
         weights = numbers(weight, table[weight], complete=True)[there]

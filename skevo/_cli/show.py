@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .._optional import needed_by
 from ..display import ContributionDisplay, EvolutionDisplay, PathDisplay, TopologyDisplay
 from .columns import import_pandas
 from .errors import CommandError, UsageError
+from .messages import counted
 from .models import add_model_options, explained, features_of, open_model, text_columns
 from .outputs import STANDARD, check_output, open_output
 from .parsing import add_command, integer
@@ -18,9 +23,10 @@ from .tables import read_table
 __all__ = ["add_parser"]
 
 # A line for each term: the expression, which may be long, comes last.
-_TERM_COLUMNS = ["weight", "contribution", "importance", "level", "expression"]
-_TERM = "{:>12.4g} {:>12.4g} {:>12.4g} {:>6d}  {}"
-_TERM_NAMES = "{:>12s} {:>12s} {:>12s} {:>6s}  {}".format(*_TERM_COLUMNS)
+_TERM_COLUMNS = ["weight", "contribution", "importance", "level", "nodes", "expression"]
+_TERM = "{:>12s} {:>12s} {:>12s} {:>6} {:>6}  {}"
+# A formula of more characters is not for reading: among other parts it is left out.
+_MOST_CHARACTERS = 2000
 _KINDS = ("topology", "evolution", "path", "contribution")
 
 
@@ -30,7 +36,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "show",
         _run,
-        "Show a saved model: parameters, formula, importances, terms and path, or a picture.",
+        "Show a saved model: parameters, importances, terms, path and formula, or a picture.",
         "skevo show rent.skevo",
         "skevo show rent.skevo --part formula --nodes 20",
         "skevo show rent.skevo --plot rent.png",
@@ -83,18 +89,14 @@ def _print(model: Any, options: Namespace) -> int:
 
 def _parameters(model: Any, _: Namespace) -> str:
     counts = {
-        "columns": model.n_features_in_,
-        "members": model.n_members,
-        "nodes": model.n_nodes_,
-        "numbers": model.n_parameters_,
-        "generations": model.n_iter_,
+        "column": model.n_features_in_,
+        "member": model.n_members,
+        "node": model.n_nodes_,
+        "number": model.n_parameters_,
+        "generation": model.n_iter_,
     }
-    sizes = ", ".join(f"{count} {name}" for name, count in counts.items())
+    sizes = ", ".join(counted(count, name) for name, count in counts.items())
     return f"{model!r}\n{sizes}; stopped: {model.stop_reason_}"
-
-
-def _formula(model: Any, _: Namespace) -> str:
-    return model.formula_
 
 
 def _importances(model: Any, _: Namespace) -> str:
@@ -109,16 +111,33 @@ def _importances(model: Any, _: Namespace) -> str:
 def _terms(model: Any, options: Namespace) -> str:
     names, texts = model._output_names(), []
     for output, name in enumerate(names):
-        table = model.nodes_table(output=output)
-        lines = [f"{name} is the sum of", _TERM_NAMES]
-        lines += [
-            _TERM.format(*term)
-            for term in table[_TERM_COLUMNS].head(options.terms).itertuples(index=False)
-        ]
+        table = _merged(model.nodes_table(output=output))
+        lines = [f"{name} is the sum of", _TERM.format(*_TERM_COLUMNS)]
+        for *measures, level, nodes, expression in (
+            table[_TERM_COLUMNS].head(options.terms).itertuples(index=False)
+        ):
+            shown = ["-" if isnan(measure) else f"{measure:.4g}" for measure in measures]
+            lines.append(_TERM.format(*shown, level, nodes, expression))
         if len(table) > options.terms:
             lines.append(f"and {len(table) - options.terms} more: --terms {len(table)}")
         texts += ["\n".join(lines)]
     return "\n".join(texts)
+
+
+def _merged(terms: Any) -> Any:
+    """Return a table of terms with one line per expression, and how many nodes compute it.
+
+    Several members may have the same. Weights add up, and so do contributions, by the signs of the
+    weights. What the loss would rise without all of them does not follow from what it rises without
+    each.
+    """
+    signed = terms["contribution"] * np.sign(terms["weight"])
+    terms = terms.assign(contribution=signed, nodes=terms["level"] > 0)
+    groups = terms.groupby("expression", sort=False)
+    merged = groups.agg({"weight": "sum", "level": "first", "nodes": "sum"})
+    merged["contribution"] = groups["contribution"].sum(min_count=1).abs()
+    merged["importance"] = groups["importance"].first().where(groups.size() == 1)
+    return merged.reset_index().sort_values("contribution", ascending=False, kind="stable")
 
 
 def _path(model: Any, _: Namespace) -> str:
@@ -126,12 +145,19 @@ def _path(model: Any, _: Namespace) -> str:
     return frame.to_string(index=False, float_format="{:.5g}".format)
 
 
+def _formula(model: Any, options: Namespace) -> str:
+    text = model.formula_
+    if options.part or len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{len(text)} characters: --part formula prints them"
+
+
 _PARTS: Mapping[str, Callable[[Any, Namespace], str]] = {
     "parameters": _parameters,
-    "formula": _formula,
     "importances": _importances,
     "terms": _terms,
     "path": _path,
+    "formula": _formula,
 }
 
 
@@ -140,12 +166,8 @@ _PARTS: Mapping[str, Callable[[Any, Namespace], str]] = {
 
 def _draw(model: Any, kind: str, options: Namespace) -> None:
     """Draw a picture to a file."""
-    try:
+    with needed_by("pictures", "plot"):
         import matplotlib as mpl
-    except ImportError as error:
-        raise CommandError(
-            "pictures require matplotlib: install it with pip install 'skevo[plot]'."
-        ) from error
     # To files alone: there may be no screen.
     mpl.use("agg")
     from matplotlib import pyplot as plt

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_array, check_non_negative, check_X_y
 from .._frames import Levels, categorical_columns, in_order, read_codes, values_of
 from .._reading import CHECKS
 from .._rows import Part
+from .._target import refuse_text
 from ._cluster import Cluster
 
 __all__ = ["gather_raw", "lazily", "levels_of", "outline", "read", "refuse_other"]
@@ -141,6 +142,8 @@ def read(raw: Raw, levels: Levels, numeric_target: bool, estimator: str) -> Part
         )
     if not len(X):
         return Part(np.empty(X.shape), np.asarray(y), np.empty(0))
+    if numeric_target:
+        refuse_text(y)
     X, y = check_X_y(
         read_codes(X, levels) if levels else X,
         y,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -9,12 +10,20 @@ from numpy.typing import NDArray
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from .._explain import Contributions
-from ._style import GREY, NEGATIVE, POSITIVE, axes_for, hide_frame, shorten
+from ._style import (
+    GREY,
+    NEGATIVE,
+    POSITIVE,
+    axes_for,
+    hide_frame,
+    shorten,
+    shorten_name,
+)
 
 __all__ = ["ContributionDisplay"]
 
-# Letters of a label.
-_LENGTH = 38
+# Letters of a label, of the cell in it, and of the output's name.
+_LENGTH, _CELL, _OUTPUT = 38, 20, 28
 # Of more rows, so many are drawn, or nearly.
 _MOST_POINTS = 2_000
 # Colours of low, middle and high values, each as dark as the others.
@@ -25,7 +34,10 @@ class ContributionDisplay:
     """What each column or term adds to one prediction, or to those of a table.
 
     For one row bars lead from the constant to the prediction. For several rows each term has a
-    point per row, of at most 2,000, coloured by where its value lies among those of all.
+    point per row, of at most 2,000, coloured by where its value lies among those of all: from the
+    lowest, at one end of the colours, to the highest, at the other one, so that of two values each
+    has an end. Points are grey where there is no order: of categories, missing cells, and the sum
+    of the terms that are left out.
 
     Parameters
     ----------
@@ -44,6 +56,8 @@ class ContributionDisplay:
         Of several rows, one for each term that is shown, from above.
     labels_ : list of str
         What is shown, from above.
+    numbers_ : list of matplotlib Annotation
+        What each adds, of several rows its mean size, from above; then their title.
     """
 
     def __init__(self, contributions: Contributions, output_name: str = "prediction") -> None:
@@ -115,7 +129,7 @@ class ContributionDisplay:
             self._draw_table(shown, others)
         self.ax_.set_yticks(
             np.arange(len(self.labels_))[::-1],
-            [shorten(label, _LENGTH) for label in self.labels_],
+            [shorten_name(label, _LENGTH) for label in self.labels_],
             parse_math=False,
         )
         self.ax_.set_ylim(-0.6, len(self.labels_) - 0.4)
@@ -139,18 +153,14 @@ class ContributionDisplay:
         places = np.arange(len(steps))[::-1]
         colours = [POSITIVE if step >= 0 else NEGATIVE for step in steps]
         self.bars_ = self.ax_.barh(places, steps, left=starts, height=0.62, color=colours)
-        paper = {"fc": self.ax_.get_facecolor(), "ec": "none", "pad": 0.6}
-        self.ax_.bar_label(
-            self.bars_, [f"{step:+.3g}" for step in steps], padding=4, fontsize="small", bbox=paper
-        )
-        # Room for the numbers.
+        # Beside the axes, where no bar and no line runs through them.
+        self._write_numbers("adds", [f"{step:+.3g}" for step in steps])
         self.ax_.use_sticky_edges = False
-        self.ax_.margins(x=0.15)
         for value, line in ((constant, ":"), (found.prediction[0], "-")):
             self.ax_.axvline(value, color=GREY, lw=1.0, ls=line, zorder=0)
         self.ax_.set_xlabel(
-            f"from the constant {constant:.4g} (dotted) to {self.output_name} = "
-            f"{found.prediction[0]:.4g}",
+            f"from the constant {constant:.4g} (dotted)\n"
+            f"to {shorten(self.output_name, _OUTPUT)} = {found.prediction[0]:.4g}",
             parse_math=False,
         )
 
@@ -167,7 +177,7 @@ class ContributionDisplay:
         else:
             levels = found.levels[term]
             text = str(levels[int(cell)]) if cell >= 0 else "unknown"
-        text = shorten(text, 12)
+        text = shorten(text, _CELL)
         return f"{shorten(name, _LENGTH - len(text) - 3)} = {text}"
 
     def _draw_table(self, shown: NDArray[np.intp], others: NDArray[np.intp]) -> None:
@@ -193,21 +203,53 @@ class ContributionDisplay:
             height = len(values) - 1 - line + _spread(contribution)
             self.points_.append(self._scatter(contribution, height, colour))
         self.ax_.axvline(0.0, color=GREY, lw=1.0, zorder=0)
-        self.ax_.set_xlabel(f"contribution to {self.output_name}", parse_math=False)
-        for line, mean in enumerate(sizes):
-            self.ax_.annotate(
-                f"{mean:.2g}", (1.0, len(values) - 1 - line), xycoords=("axes fraction", "data"),
-                xytext=(4, 0), textcoords="offset points", va="center", fontsize="small",
-            )  # fmt: skip
-        self.ax_.set_title("mean size", loc="right", fontsize="small")
+        self.ax_.set_xlabel(
+            f"contribution to {shorten(self.output_name, _OUTPUT)}", parse_math=False
+        )
+        self._write_numbers("mean size", [f"{mean:.2g}" for mean in sizes])
+        reasons = {
+            "category": any(term in found.levels for term in shown),
+            "missing cell": any(
+                np.isnan(found.cells[:, term]).any() for term in shown if term not in found.levels
+            ),
+            "sum": len(others) > 0,
+        }
         if self.points_:
-            self._explain_colours(self.points_[0])
+            self._explain_colours([reason for reason, is_there in reasons.items() if is_there])
 
-    def _explain_colours(self, points: Any) -> None:
-        """Draw what the colours of points stand for."""
-        bar = self.figure_.colorbar(points, ax=self.ax_, ticks=[0.0, 1.0], aspect=30, pad=0.08)
+    def _write_numbers(self, title: str, numbers: Sequence[str]) -> None:
+        """Write a number for each line, from above, to the right of the axes."""
+        last = len(numbers) - 1
+        self.numbers_ = [
+            self._beside(number, last - line, "data", (4, 0), "center")
+            for line, number in enumerate(numbers)
+        ]
+        self.numbers_.append(self._beside(title, 1.0, "axes fraction", (4, 4), "bottom"))
+
+    def _beside(self, text: str, y: float, unit: str, shift: tuple[int, int], va: str) -> Any:
+        """Write a text to the right of the axes."""
+        return self.ax_.annotate(
+            text, (1.0, y), xycoords=("axes fraction", unit), xytext=shift,
+            textcoords="offset points", va=va, fontsize="small",
+        )  # fmt: skip
+
+    def _explain_colours(self, reasons: Sequence[str]) -> None:
+        """Say what the colours of points stand for, and why some have none."""
+        from matplotlib.lines import Line2D
+
+        bar = self.figure_.colorbar(
+            self.points_[0], ax=self.ax_, ticks=[0.0, 1.0], aspect=30, pad=0.08
+        )
         bar.ax.set_yticklabels(["low", "high"], fontsize="small")
         bar.set_label(f"value of the {self.contributions.by}", fontsize="small", labelpad=-12)
+        if reasons:
+            grey = Line2D([], [], marker="o", ls="none", ms=4, color=GREY)
+            # To the left, above the labels, there is room.
+            self.ax_.legend(
+                [grey], [f"no order: {', '.join(reasons)}"], loc="lower right",
+                bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small", handletextpad=0.2,
+                borderaxespad=0.2,
+            )  # fmt: skip
 
     def _scatter(
         self, x: NDArray[np.float64], y: NDArray[np.float64], colour: NDArray[np.float64]
@@ -223,11 +265,19 @@ class ContributionDisplay:
 
 
 def _ranks(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where values lie among all, from 0 to 1; equal ones in the middle of their places."""
-    _, at, count = np.unique(cells, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - 0.5 * count - 0.5
-    rank = middle[at] / max(1, len(cells) - 1)
-    return np.where(np.isnan(cells), np.nan, rank)
+    """Return where values lie among all: 0 for the lowest, 1 for the highest, NaN if missing.
+
+    Equal values are in the middle of their places; a single one is in the middle of all.
+    """
+    known = ~np.isnan(cells)
+    rank = np.full(len(cells), np.nan)
+    if not known.any():
+        return rank
+    _, at, count = np.unique(cells[known], return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - 0.5 * count
+    span = middle[-1] - middle[0]
+    rank[known] = ((middle - middle[0]) / span if span else np.array([0.5]))[at]
+    return rank
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +18,20 @@ __all__ = [
     "ink",
     "legend_above",
     "shorten",
+    "shorten_name",
+    "shorten_names",
 ]
 
 # Told apart by all eyes, on light and on dark paper (M. Okabe and K. Ito, "Color universal design",
 # 2008).
 POSITIVE, NEGATIVE = "#3a8fd0", "#e0701a"
 GREY = "#8c8c8c"
+
+# What inputs are called that are made of a column, which is the second part; what stands behind it
+# tells levels apart.
+_MADE_OF_COLUMN = re.compile(r"(\[|missing\(|mean\()(.+?)( = .+\]| \| .+\)|\))")
+# Letters that are left of it.
+_FEWEST = 8
 
 
 def axes_for(display: Any, ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -70,3 +80,33 @@ def shorten(text: str, length: int) -> str:
         return text
     head = (length - 1) * 2 // 3
     return f"{text[:head].rstrip()}…{text[head + 1 - length :].lstrip()}"
+
+
+def shorten_name(name: str, length: int) -> str:
+    """Return the name of an input with at most so many letters, but for a few.
+
+    What tells it from others is kept as long as possible: of ``[column = level]`` the level, and of
+    ``missing(column)`` both ends of the column.
+    """
+    parts = _MADE_OF_COLUMN.fullmatch(name)
+    if len(name) <= length or not parts:
+        return shorten(name, length)
+    before, column, after = parts.groups()
+    column = shorten(column, max(_FEWEST, length - len(before) - len(after)))
+    room = max(_FEWEST, length - len(before) - len(column) - len(after[:3]) - 1)
+    return (
+        f"{before}{column}{after[:3]}{shorten(after[3:-1], room)}{after[-1] if after[3:] else ''}"
+    )
+
+
+def shorten_names(names: Sequence[str], length: int) -> list[str]:
+    """Return short names, longer where different ones would be called the same."""
+    lengths = dict.fromkeys(names, length)
+    while True:
+        short = {name: shorten_name(name, room) for name, room in lengths.items()}
+        count = Counter(short.values())
+        alike = [name for name, text in short.items() if count[text] > 1]
+        if not alike:
+            return [short[name] for name in names]
+        for name in alike:
+            lengths[name] += 4

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import isotonic_regression
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.network import Network
 from ..core.topology import CONSTANT
-from ._style import GREY, NEGATIVE, POSITIVE, axes_for, ink, shorten
+from ._layers import Layers
+from ._style import GREY, NEGATIVE, POSITIVE, axes_for, ink, shorten, shorten_names
 
 __all__ = ["TopologyDisplay"]
 
@@ -23,12 +24,16 @@ _SIGNS = {
     "mul": "\N{MULTIPLICATION SIGN}",
     "div": "\N{DIVISION SIGN}",
 }
-# Letters of an input's name.
-_LENGTH = 18
+# Letters of an input's name, of the output's, and of an operator's.
+_LENGTH, _SHORT = 36, 20
 # Inputs that no drawn node reads are left out beyond so many.
 _MOST_INPUTS = 20
-# Times that the heights are fitted to those of the neighbours, to the left and to the right.
-_SWEEPS = 8
+# Inches: around the picture, of a box's height and what is free above it, between levels.
+_MARGIN, _UNIT, _GAP = 0.12, 0.34, (0.5, 1.0)
+# Sizes of letters, in points.
+_SMALLEST, _LARGEST = 4.0, 9.0
+# Inches of what is around a text in its box, in sizes of its letters.
+_PADDING = 0.3
 
 
 class TopologyDisplay:
@@ -36,7 +41,14 @@ class TopologyDisplay:
 
     A line to the head is as wide as the weight of its column, in spreads of the column, and its
     colour is the sign's. Where members are combined, it is the mean of their weights, and the
-    correction's.
+    correction's. Thin lines lead from columns to the nodes that read them; lines that share a piece
+    of their way come from the same column.
+
+    A node is called by its operator (see `skevo.available_operators`): ``mul`` and ``div`` by their
+    signs. The number beside it is its constant, in place of the operand on that side; it is one of
+    scaled columns. So ``steep 1.8`` is ``sigmoid(16 * (a - 1.8))`` of what it reads, a smooth step
+    where that is 1.8 spreads of the column. What is written in columns of the table, with their
+    units, is ``formula_``.
 
     Parameters
     ----------
@@ -53,6 +65,8 @@ class TopologyDisplay:
     boxes_ : dict of int to matplotlib Text
         The inputs and nodes that are drawn, by their column.
     head_ : matplotlib Text
+    operands_ : list of matplotlib PathPatch
+        The lines to the nodes, level by level.
     weights_ : dict of int to matplotlib PathPatch
         The lines to the head.
     """
@@ -109,21 +123,21 @@ class TopologyDisplay:
         self._weight = self.network.weight[0].numpy(force=True)
         self._level = np.append(np.zeros(topology.n_inputs, dtype=int), topology.levels)
         shown = self._shown(max_nodes)
-        place = self._places(shown)
-        depth = int(self._level[shown].max(initial=0))
-        tall = max(place.values(), default=0.0)
-        size = (max(5.0, 2.6 + 1.0 * depth), max(2.8, 1.2 + 0.34 * tall))
-        self.figure_, self.ax_ = axes_for(self, ax, size)
-        self.ax_.set(xlim=(-0.9, depth + 1.7), ylim=(-1.0, tall + 1.0))
+        level = {int(column): int(self._level[column]) for column in shown}
+        depth = max(level.values(), default=0)
+        self._layers = Layers.of(
+            level,
+            {column: self._operands(column) for column in level},
+            {column: depth for column in level if self._weight[column]},
+        )
+        self.figure_, self.ax_ = axes_for(self, ax, (5.0, 3.0))
         self.ax_.axis("off")
-        self._font = self._font_size(depth, tall)
-        self._draw_operands(place)
-        self._draw_head(place, (depth + 1.3, tall / 2))
-        self.boxes_ = {
-            column: self._box(self._label(column), self._level[column], height, column)
-            for column, height in place.items()
-        }
-        self._explain(len(shown) - int((self._level[shown] == 0).sum()))
+        if ax is None:
+            self.ax_.set_position((0.0, 0.0, 1.0, 1.0))
+        self._write(level)
+        n_shown = int((self._level[shown] > 0).sum())
+        self._place(level, depth, self._explain(n_shown), ax is None)
+        self._draw_lines(level, depth)
         return self
 
     # -- what is drawn where -------------------------------------------------------------------
@@ -160,131 +174,164 @@ class TopologyDisplay:
                 read.add(int(column))
         return np.array(sorted(read | nodes), dtype=np.int64)
 
-    def _places(self, shown: NDArray[np.int64]) -> dict[int, float]:
-        """Return the heights of columns: near those that they read and are read by."""
-        neighbours: dict[int, list[int]] = {int(column): [] for column in shown}
-        for column in neighbours:
-            for operand in self._operands(column):
-                neighbours[column].append(operand)
-                neighbours[operand].append(column)
-        levels = [shown[self._level[shown] == level] for level in np.unique(self._level[shown])]
-        tall = max(map(len, levels), default=1) - 1.0
-        height = {
-            int(column): tall * (len(level) - place - 0.5) / len(level)
-            for level in levels
-            for place, column in enumerate(level)
-        }
-        for sweep in range(_SWEEPS):
-            for level in levels if sweep % 2 else levels[::-1]:
-                wanted = [_mean(height, neighbours[int(column)], int(column)) for column in level]
-                height.update(zip(level.tolist(), _apart(np.array(wanted), tall), strict=True))
-        return height
+    def _place(self, level: Mapping[int, int], depth: int, below: float, is_own: bool) -> None:
+        """Put boxes in their places; coordinates are inches to the right, and heights of boxes.
 
-    # -- how -----------------------------------------------------------------------------------
+        Parameters
+        ----------
+        level : dict of int to int
+        depth : int
+        below : float
+            Inches that the legend takes.
+        is_own : bool
+            Whether the figure's size is for this display to choose.
+        """
+        widths = np.zeros(depth + 2)
+        for column, text in self.boxes_.items():
+            widths[level[column]] = max(widths[level[column]], self._width(text))
+        widths[-1] = self._width(self.head_)
+        if is_own:
+            self._resize(widths, below)
+        font = self._share_out(widths, below)
+        for column, text in self.boxes_.items():
+            at = level[column]
+            # The padding of an input's box is outside of its text.
+            inset = _PADDING * font / 72 if at == 0 else 0.0
+            text.set_position((self._middle[at] - inset, self._layers.height[column, at]))
+            text.set_fontsize(font)
+        self.head_.set_position((self._middle[-1], self._layers.tall / 2))
+        self.head_.set_fontsize(font)
 
-    def _font_size(self, depth: int, tall: float) -> float:
-        """Return a size at which boxes do not touch, in points."""
-        box, figure = self.ax_.get_position(), self.figure_
-        per_node = 72 * box.height * figure.get_figheight() / (tall + 2.0)
-        per_level = 72 * box.width * figure.get_figwidth() / (depth + 2.6)
-        # A box is about two lines high, and a dozen letters wide.
-        return float(np.clip(min(per_node / 2.2, per_level / 7.5), 4.0, 9.0))
+    def _resize(self, widths: NDArray[np.float64], below: float) -> None:
+        """Give the figure the size that the network needs."""
+        near, far = _GAP
+        # Steep lines take more room.
+        gap = min(near + 0.03 * self._layers.tall, far)
+        width = 2 * _MARGIN + widths.sum() + gap * (len(widths) - 1)
+        height = 2 * _MARGIN + below + _UNIT * self._layers.tall
+        self.figure_.set_size_inches(max(5.0, width), max(2.6, height))
+
+    def _share_out(self, widths: NDArray[np.float64], below: float) -> float:
+        """Share the axes out among levels of some widths, in inches; return the size of letters."""
+        tall, box = self._layers.tall, self.ax_.get_position()
+        width = box.width * self.figure_.get_figwidth()
+        height = max(box.height * self.figure_.get_figheight() - 2 * _MARGIN - below, _UNIT)
+        n_gaps, room = len(widths) - 1, width - 2 * _MARGIN
+        share = min(1.0, (room - _GAP[0] * n_gaps) / widths.sum(), height / (_UNIT * tall))
+        font = max(_SMALLEST, _LARGEST * share)
+        widths = widths * font / _LARGEST
+        gap = (room - widths.sum()) / n_gaps
+        self._left = _MARGIN + np.append(0.0, np.cumsum(widths[:-1] + gap))
+        self._right = self._left + widths
+        # Where lines begin and end; inputs stand to the left of it.
+        self._middle = (self._left + self._right) / 2
+        self._middle[0] = self._right[0]
+        unit = tall / height
+        self.ax_.set(xlim=(0.0, width), ylim=(-(below + _MARGIN) * unit, tall + _MARGIN * unit))
+        return font
+
+    @staticmethod
+    def _width(text: Any) -> float:
+        """Return the width of a text and its box, in inches."""
+        figure = text.get_figure()
+        return text.get_window_extent().width / figure.dpi + 2 * _PADDING * text.get_fontsize() / 72
+
+    def _write(self, level: Mapping[int, int]) -> None:
+        """Write what stands in the boxes, which have no places yet."""
+        inputs = [column for column, at in level.items() if at == 0]
+        labels = dict(
+            zip(inputs, shorten_names([self.names[k] for k in inputs], _LENGTH), strict=True)
+        )
+        paper = self.ax_.get_facecolor()
+        self.boxes_ = {
+            column: self._box(
+                labels[column] if at == 0 else self._label(column),
+                ha="right" if at == 0 else "center", ec=GREY if at == 0 else ink(), fc=paper,
+            )
+            for column, at in level.items()
+        }  # fmt: skip
+        self.head_ = self._box(shorten(self.output_name, _SHORT), ec=ink(), fc=ink(), color=paper)
 
     def _label(self, column: int) -> str:
-        """Return what is written into a box."""
+        """Return what a node is called."""
         topology = self.network.topology
-        if column < topology.n_inputs:
-            return shorten(self.names[column], _LENGTH)
         node = column - topology.n_inputs
         name = self.network.operators[topology.operator[node]].name
-        sign = _SIGNS.get(name, shorten(name, _LENGTH))
+        sign = _SIGNS.get(name, shorten(name, _SHORT))
         constant = f"{float(self.network.constants[node]):.2g}".replace("-", _SIGNS["sub"])
         if topology.left[node] == CONSTANT:
             return f"{constant} {sign}"
         return f"{sign} {constant}" if topology.right[node] == CONSTANT else sign
 
-    def _box(self, text: str, x: float, y: float, column: int) -> Any:
+    def _box(self, text: str, *, ec: Any, fc: Any, ha: str = "center", **style: Any) -> Any:
         """Write a text into a box."""
-        is_input = column < self.network.topology.n_inputs
         return self.ax_.text(
-            x, y, text, ha="right" if is_input else "center", va="center", fontsize=self._font,
-            zorder=3, parse_math=False,
-            bbox={
-                "boxstyle": "round,pad=0.3", "ec": GREY if is_input else ink(), "lw": 0.8,
-                "fc": self.ax_.get_facecolor(),
-            },
+            0.0, 0.0, text, ha=ha, va="center", fontsize=_LARGEST, zorder=3, parse_math=False,
+            bbox={"boxstyle": f"round,pad={_PADDING}", "ec": ec, "lw": 0.8, "fc": fc}, **style,
         )  # fmt: skip
 
-    def _curve(self, start: tuple[float, float], end: tuple[float, float], **style: Any) -> Any:
-        """Draw a line that leaves and arrives from left to right."""
+    def _draw_lines(self, level: Mapping[int, int], depth: int) -> None:
+        """Draw lines from operands to the nodes that read them, and from columns to the head."""
+        height = self._layers.height
+        self.operands_ = []
+        for start, end in self._layers.lines:
+            # On to where the next piece begins, behind the boxes that a lane passes.
+            first, last = (
+                self._middle[at] if at == level[column] else self._right[at]
+                for column, at in (start, end)
+            )
+            stops = [(at, height[column, at]) for column, at in (start, end)]
+            self.operands_.append(
+                self._line(stops, first, last, ec=ink(), lw=0.9, alpha=0.6, zorder=2)
+            )
+        largest = max((abs(self._weight[column]) for column in level), default=0.0) or 1.0
+        self.weights_ = {}
+        for column, own in level.items():
+            share = abs(self._weight[column]) / largest
+            if share:
+                stops = [(at, height[column, at]) for at in range(own, depth + 1)]
+                stops.append((depth + 1, self._layers.tall / 2))
+                self.weights_[column] = self._line(
+                    stops, self._middle[own], self._middle[-1],
+                    ec=POSITIVE if self._weight[column] > 0 else NEGATIVE,
+                    lw=0.8 + 3.2 * share, alpha=0.5 + 0.35 * share, zorder=1,
+                )  # fmt: skip
+
+    def _line(
+        self, stops: Sequence[tuple[int, float]], first: float, last: float, **style: Any
+    ) -> Any:
+        """Draw a line through heights at levels, level beside the boxes, from first to last."""
         from matplotlib.patches import PathPatch
         from matplotlib.path import Path
 
-        middle = (start[0] + end[0]) / 2
-        points = [start, (middle, start[1]), (middle, end[1]), end]
-        path = Path(points, [Path.MOVETO, *[Path.CURVE4] * 3])
-        return self.ax_.add_patch(PathPatch(path, fc="none", capstyle="round", **style))
+        points, codes = [(first, stops[0][1])], [Path.MOVETO]
+        for (at, start), (behind, end) in pairwise(stops):
+            leave, arrive = self._right[at], self._left[behind]
+            middle = (leave + arrive) / 2
+            points += [(leave, start), (middle, start), (middle, end), (arrive, end)]
+            codes += [Path.LINETO, *[Path.CURVE4] * 3]
+        points.append((last, stops[-1][1]))
+        path = Path(points, [*codes, Path.LINETO])
+        return self.ax_.add_patch(PathPatch(path, fc="none", capstyle="butt", **style))
 
-    def _draw_operands(self, place: Mapping[int, float]) -> None:
-        """Draw lines from operands to the nodes that read them."""
-        for column, height in place.items():
-            for operand in self._operands(column):
-                start = (float(self._level[operand]), place[operand])
-                end = (float(self._level[column]), height)
-                self._curve(start, end, ec=ink(), lw=0.9, alpha=0.55, zorder=2)
-
-    def _draw_head(self, place: Mapping[int, float], head: tuple[float, float]) -> None:
-        """Draw the head, and lines to it."""
-        largest = max((abs(self._weight[column]) for column in place), default=0.0) or 1.0
-        self.weights_ = {}
-        for column, height in place.items():
-            share = abs(self._weight[column]) / largest
-            if share:
-                self.weights_[column] = self._curve(
-                    (float(self._level[column]), height), head,
-                    ec=POSITIVE if self._weight[column] > 0 else NEGATIVE,
-                    lw=0.4 + 3.6 * share, alpha=0.25 + 0.6 * share, zorder=1,
-                )  # fmt: skip
-        self.head_ = self.ax_.text(
-            *head, shorten(self.output_name, _LENGTH), ha="center", va="center", zorder=3,
-            fontsize=self._font + 1, color=self.ax_.get_facecolor(), parse_math=False,
-            bbox={"boxstyle": "round,pad=0.4", "fc": ink(), "ec": ink()},
-        )  # fmt: skip
-
-    def _explain(self, n_shown: int) -> None:
-        """Say what the lines are, and what is left out."""
+    def _explain(self, n_shown: int) -> float:
+        """Say what the lines are, and what is left out; return the inches that it takes."""
         from matplotlib.lines import Line2D
 
         lines = [
             Line2D([], [], color=POSITIVE, lw=3, label="positive weight"),
             Line2D([], [], color=NEGATIVE, lw=3, label="negative weight"),
-            Line2D([], [], color=ink(), lw=0.9, alpha=0.55, label="is read by"),
+            Line2D([], [], color=ink(), lw=0.9, alpha=0.6, label="is read by"),
         ]
         n_nodes = self.network.n_nodes
         left_out = f"{n_shown} of {n_nodes} nodes, by weight" if n_shown < n_nodes else None
-        self.ax_.legend(
-            handles=lines, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, frameon=False,
-            fontsize="small", title=left_out, title_fontsize="small",
-        )  # fmt: skip
-
-
-def _mean(height: Mapping[int, float], neighbours: Sequence[int], column: int) -> float:
-    """Return the mean height of the neighbours, or that of the column if it has none."""
-    return float(np.mean([height[neighbour] for neighbour in neighbours or [column]]))
-
-
-def _apart(wanted: NDArray[np.float64], tall: float) -> NDArray[np.float64]:
-    """Return the heights nearest to some, in squares, that are a unit or more apart.
-
-    Parameters
-    ----------
-    wanted : ndarray of shape (n,)
-    tall : float
-        The highest there may be, at least n - 1; the lowest is 0.
-    """
-    order = np.argsort(wanted, kind="stable")
-    steps = np.arange(len(wanted), dtype=float)
-    room = tall - len(wanted) + 1.0
-    height = np.empty(len(wanted))
-    height[order] = isotonic_regression(wanted[order] - steps, y_min=0.0, y_max=room) + steps
-    return height
+        box = self.ax_.get_position()
+        for n_columns in (len(lines), 1):
+            legend = self.ax_.legend(
+                handles=lines, loc="lower center", ncols=n_columns, frameon=False,
+                borderaxespad=0.2, fontsize="small", title=left_out, title_fontsize="small",
+            )  # fmt: skip
+            extent = legend.get_window_extent()
+            if extent.width <= box.width * self.figure_.bbox.width:
+                break
+        return float(extent.height / self.figure_.dpi)

@@ -6,6 +6,8 @@ the way in. For pipelines there is `register_onnx_converters`.
 
 from __future__ import annotations
 
+from .._optional import needed_by
+
 __all__ = ["register_onnx_converters"]
 
 
@@ -17,7 +19,8 @@ def register_onnx_converters() -> None:
     ImportError
         If skl2onnx is not installed: ``pip install skevo[onnx]``.
     """
-    # skl2onnx is an optional dependency, and slow to import.
-    from .onnx_converter import register
+    # skl2onnx is slow to import.
+    with needed_by("Converters of pipelines", "onnx"):
+        from .onnx_converter import register
 
     register()
