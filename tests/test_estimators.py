@@ -220,8 +220,9 @@ def test_fit_float32_agrees_roughly(estimator, data):
     double = estimator(**{**FAST, "n_generations": 0}).fit(X, y)
     single = estimator(**{**FAST, "n_generations": 0}, dtype="float32").fit(X, y)
     scale = np.abs(output(double, X)).max()
-    # Float32 columns, float64 sums: single precision, a few digits lost in the solve.
-    assert_allclose(output(single, X), output(double, X), rtol=0, atol=1e-3 * scale)
+    # Float32 columns, float64 sums: single precision, a few digits lost in the solve, and a little
+    # ridge against rounding.
+    assert_allclose(output(single, X), output(double, X), rtol=0, atol=5e-3 * scale)
 
 
 @each_case
