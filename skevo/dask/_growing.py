@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
-from dask.sizeof import sizeof
 from distributed import Future
 
 from .._memory import enough_memory
@@ -97,13 +97,13 @@ class _Away:
     def state(self) -> GrowerState:
         """What it takes to go on from here."""
         state: GrowerState
-        (state,) = self._cluster.fetch([self._on_worker(_state_of, self._last)])
+        (state,) = self._cluster.fetch([self._on_worker(attrgetter("state"), self._last)])
         return state
 
     def advance(self, first: bool) -> Future:
         """Have the group take a generation, and return what will be told of it."""
         self._last = self._on_worker(_advance, self._last, self._part, self._plan, first)
-        return self._on_worker(_report, self._last)
+        return self._on_worker(_Step.report, self._last)
 
     def _on_worker(self, function: Any, *args: Any) -> Future:
         return self._cluster.submit_to(self._home, function, *args)
@@ -177,15 +177,10 @@ class _Step:
         return self.records, population
 
     def __sizeof__(self) -> int:
-        """Return about how large a step is, so that Dask does not move it lightly."""
+        """Return about how large a step is, which Dask asks for: it is not to move it lightly."""
         curvature = self._state.curvature
         parts = [curvature.half, curvature.inverse, curvature.matrix]
         return 3 * sum(part.nbytes for part in parts)
-
-
-@sizeof.register(_Step)
-def _bytes_of(step: _Step) -> int:
-    return step.__sizeof__()
 
 
 def _advance(last: _Step | None, part: Table, plan: _Plan, first: bool) -> _Step:
@@ -194,11 +189,3 @@ def _advance(last: _Step | None, part: Table, plan: _Plan, first: bool) -> _Step
         grower = plan.grower(part) if last is None else last.grower(plan, part)
         (records,) = advance_all([grower], first)
         return _Step(grower, records)
-
-
-def _report(step: _Step) -> tuple[list[Generation], Population]:
-    return step.report()
-
-
-def _state_of(step: _Step) -> GrowerState:
-    return step.state
