@@ -79,18 +79,12 @@ def boosting():
 
 def files(folder, options):
     """Yield (name, X, y) of a folder's numeric tables, at most 10,000 rows of each."""
-    import pandas as pd
+    from tables import MOST_ROWS, tables
 
-    for path in sorted((options.data / folder).iterdir()):
-        if path.name == "published.csv":
-            continue
-        frame = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",").sample(
-            frac=1.0, random_state=0
-        )
-        y = frame.pop("target").to_numpy(float)[:10_000]
-        numeric = all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
-        if numeric and not frame.isna().any(axis=None):
-            yield path.name.split(".")[0], frame.to_numpy(float)[:10_000], y
+    for name, X, y in tables(folder, options.data):
+        if not len(X.select_dtypes("category").columns) and not X.isna().any(axis=None):
+            some = X.sample(frac=1.0, random_state=0)[:MOST_ROWS]
+            yield name, some.to_numpy(float), y[some.index].astype(float)
 
 
 def row(what, ours, reference, ratio, bar):
