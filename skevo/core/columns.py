@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .network import Nodes
+from .operators import Operator
 from .population import EMPTY, Plan, Population
 from .topology import kinds
 
 __all__ = ["compute_columns", "empty_columns", "flatten", "node_columns", "of_nodes", "operands"]
+
+# From so many rows on the calls of a node by itself cost less than to gather the operands of many.
+_MANY_ROWS = 2048
 
 
 def flatten(columns: Tensor) -> tuple[Tensor, int]:
@@ -69,13 +73,17 @@ def compute_columns(
     plan = wiring.plan if members is None else wiring.plan.take(members[wiring.plan.member])
     table, step = flatten(columns)
     empty_columns(columns[:, wiring.n_inputs :], ~wiring.present)
-    own = torch.as_tensor(plan.member * step + wiring.n_inputs + plan.slot, device=table.device)
-    factors = of_nodes(population.scale.reciprocal(), plan)[:, None]
+    own = plan.member * step + wiring.n_inputs + plan.slot
+    factors = of_nodes(population.scale.reciprocal(), plan)
+    if _has_many_rows(table):
+        out = [table.select(0, at) for at in own.tolist()]
+        _write(population.operators, population.constants, plan, table, step, out, factors)
+        return
     runs = zip(
         plan.operators,
         operands(population.constants, plan, table, step),
-        factors.split(plan.sizes),
-        own.split(plan.sizes),
+        factors[:, None].split(plan.sizes),
+        torch.as_tensor(own, device=table.device).split(plan.sizes),
         strict=True,
     )
     for code, sides, factor, at in runs:
@@ -102,6 +110,17 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
     n_rows = columns.shape[2]
     table, step = flatten(columns)
     present = nodes.operator != EMPTY
+    if _has_many_rows(table):
+        result = columns.new_zeros(n_members, n_new, n_rows)
+        member, slot = np.nonzero(present)
+        parts = (nodes.left, nodes.right, kinds(nodes.operator, nodes.left, nodes.right))
+        plan = Plan.of(
+            member, slot, *(part[member, slot] for part in parts), np.zeros_like(member)
+        )
+        places = result.view(-1, n_rows)
+        out = [places.select(0, at) for at in (plan.member * n_new + plan.slot).tolist()]
+        _write(population.operators, nodes.constant, plan, table, step, out)
+        return result
     kind = np.where(present, kinds(nodes.operator, nodes.left, nodes.right), 0)
     # In a pool all members have the same kind at the same place, in order: what a call returns
     # stands where it belongs. Empty places are computed with the others.
@@ -126,6 +145,52 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
     for part, at in zip(values, own.split(plan.sizes), strict=True):
         result.index_copy_(0, at, part)
     return result.view(n_members, n_new, n_rows)
+
+
+def _has_many_rows(table: Tensor) -> bool:
+    return table.device.type == "cpu" and table.shape[1] >= _MANY_ROWS
+
+
+def _write(
+    operators: Sequence[Operator],
+    constants: Tensor,
+    plan: Plan,
+    table: Tensor,
+    step: int,
+    out: Sequence[Tensor],
+    factors: Tensor | None = None,
+) -> None:
+    """Compute nodes one after the other, each in its place, without a copy of its operands.
+
+    Parameters
+    ----------
+    operators : sequence of Operator
+    constants : Tensor of shape (n_members, n)
+    plan : Plan
+    table, step
+        See `flatten`.
+    out : sequence of Tensor of shape (n_samples,)
+        The places, in the order of the plan; they may be columns of the table.
+    factors : Tensor, default=None
+        What the nodes are multiplied by, in that order.
+    """
+    own = of_nodes(constants, plan)[:, None].to(table.dtype).expand(-1, table.shape[1])
+    left, right = ((plan.member * step + side).tolist() for side in (plan.left, plan.right))
+    scales = None if factors is None else factors.unbind()
+    node = 0
+    for size, code, (left_is_own, right_is_own) in zip(
+        plan.sizes, plan.operators, plan.constant, strict=True
+    ):
+        write = operators[code].write
+        for _ in range(size):
+            write(
+                own.select(0, node) if left_is_own else table.select(0, left[node]),
+                own.select(0, node) if right_is_own else table.select(0, right[node]),
+                out=out[node],
+            )
+            if scales is not None:
+                out[node].mul_(scales[node])
+            node += 1
 
 
 def of_nodes(values: Tensor, plan: Plan) -> Tensor:

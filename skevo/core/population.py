@@ -259,16 +259,23 @@ class Population:
 
     def network(self, member: int) -> Network:
         """Return one of the networks."""
-        present = self.wiring.present[member]
-        compact, _ = self.take([member]).wiring.compact()
-        slots = torch.as_tensor(np.flatnonzero(present), device=self.weight.device)
-        inputs = torch.arange(self.wiring.n_inputs, device=self.weight.device)
+        wiring, device = self.wiring, self.weight.device
+        slots, n_inputs = np.flatnonzero(wiring.present[member]), wiring.n_inputs
+        # Where each column moves; the entry behind the last serves CONSTANT, which stays -1.
+        moves = np.full(wiring.n_columns + 1, CONSTANT, dtype=np.int64)
+        moves[:n_inputs] = np.arange(n_inputs)
+        moves[n_inputs + slots] = n_inputs + np.arange(len(slots))
+        operator, left, right = (
+            part[member, slots] for part in (wiring.operator, wiring.left, wiring.right)
+        )
+        at = torch.as_tensor(slots, device=device)
+        columns = torch.cat([torch.arange(n_inputs, device=device), n_inputs + at])
         return Network(
             self.operators,
-            Topology(compact.n_inputs, compact.operator[0], compact.left[0], compact.right[0]),
-            self.constants[member, slots],
-            self.scale[member, slots],
-            self.weight[member][:, torch.cat([inputs, self.wiring.n_inputs + slots])],
+            Topology(n_inputs, operator, moves[left], moves[right]),
+            self.constants[member, at],
+            self.scale[member, at],
+            self.weight[member][:, columns],
             self.bias[member],
         )
 
