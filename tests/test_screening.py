@@ -266,6 +266,27 @@ def test_gain_with_pairs_equals_gain_without(n):
     torch.testing.assert_close(*gains, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("loss", [SquaredError(), CrossEntropy()])
+@pytest.mark.parametrize("n_samples", [120, 5000])
+def test_products_of_picks_extend_the_moments_as_their_columns_do(loss, n_samples):
+    rows, population = crowd(loss, n_outputs=2, n_samples=n_samples, block_size=3000)
+    nodes, (alpha, model) = candidates(population), model_of(rows, population, loss, 3.0)
+    screened = screen(rows, population, loss, alpha, model, nodes, pairs=True)
+    picked, _ = pick(screened, model, 4, torch.zeros(4))
+    picked[0, 1] = -1
+    assert (picked >= 0).sum() > 8
+    old = measure_moments(rows)
+    known = old.extended(screened.products(picked, loss.metric))
+    nodes = screened.nodes.take(picked)
+    rows.grow(population.grow(nodes), nodes)
+    expected = measure_moments(rows)
+    for name in ("gram", "cross", "square"):
+        # Sums of up to 5000 terms, of columns whose scale has been rounded.
+        torch.testing.assert_close(
+            getattr(known, name), getattr(expected, name), rtol=1e-9, atol=1e-7
+        )
+
+
 def test_screen_of_a_large_pool_equals_that_of_its_parts():
     # Of many rows a pool is computed in chunks of 16.
     rows, population = crowd(n_samples=5000, block_size=5000)

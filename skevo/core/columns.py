@@ -114,9 +114,7 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
         result = columns.new_zeros(n_members, n_new, n_rows)
         member, slot = np.nonzero(present)
         parts = (nodes.left, nodes.right, kinds(nodes.operator, nodes.left, nodes.right))
-        plan = Plan.of(
-            member, slot, *(part[member, slot] for part in parts), np.zeros_like(member)
-        )
+        plan = Plan.of(member, slot, *(part[member, slot] for part in parts), np.zeros_like(member))
         places = result.view(-1, n_rows)
         out = [places.select(0, at) for at in (plan.member * n_new + plan.slot).tolist()]
         _write(population.operators, nodes.constant, plan, table, step, out)

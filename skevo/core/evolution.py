@@ -28,7 +28,7 @@ from .course import (
 from .curvature import Curvature
 from .grower import Grower
 from .heads import fit_head, mean_loss_and_error, with_coefficients
-from .moments import variances
+from .moments import Products, variances
 from .network import Nodes
 from .population import EMPTY, Population
 from .proposals import propose, propose_blindly
@@ -37,7 +37,7 @@ from .ridge import choose_alpha
 from .screening import pick, screen
 from .statistics import weighted_deviation
 from .threads import within
-from .topology import CONSTANT
+from .topology import CONSTANT, Index
 
 __all__ = ["advance_all", "evolve", "evolve_networks", "prune", "train"]
 
@@ -177,13 +177,9 @@ def evolve(grower: Grower) -> None:
     room = grower.settings.max_nodes - grower.population.wiring.n_nodes
     if not (room > 0).any():
         return
-    nodes = _mutate(grower) if grower.settings.n_candidates == 1 else _select(grower)
-    nodes = replace(
-        nodes, operator=np.where(np.arange(len(nodes)) < room[:, None], nodes.operator, EMPTY)
-    )
-    used = (nodes.operator != EMPTY).any(axis=0)
-    if used.any():
-        grower.grow(nodes.split(int(used.sum()))[0])
+    nodes, products = (_mutate if grower.settings.n_candidates == 1 else _select)(grower, room)
+    if (nodes.operator != EMPTY).any():
+        grower.grow(nodes, products)
 
 
 def _assess(grower: Grower) -> list[Generation]:
@@ -297,8 +293,8 @@ def _refine_constants(grower: Grower) -> None:
         grower.take_back(worse, *before)
 
 
-def _mutate(grower: Grower) -> Nodes:
-    """Draw one random node for each member, as the source text does."""
+def _mutate(grower: Grower, room: Index) -> tuple[Nodes, None]:
+    """Draw one random node for each member that has room, as the source text does."""
     population, sketch = grower.population, grower.sketch
     wiring = population.wiring
     drawn = [
@@ -323,12 +319,21 @@ def _mutate(grower: Grower) -> Nodes:
     finite = torch.isfinite(spread)
     # A constant column's is rounding, not a scale.
     scale = torch.where(finite & (spread > 1e-6 * column.abs().amax(dim=2)), spread, 1.0)
-    operator = np.where(finite.numpy(force=True), nodes.operator, EMPTY)
-    return replace(nodes, operator=operator, scale=scale.to(one.dtype))
+    usable = finite.numpy(force=True) & (room > 0)[:, None]
+    operator = np.where(usable, nodes.operator, EMPTY)
+    return replace(nodes, operator=operator, scale=scale.to(one.dtype)), None
 
 
-def _select(grower: Grower) -> Nodes:
-    """Draw pools, screen them on the sketch, and pick the best by all rows."""
+def _select(grower: Grower, room: Index) -> tuple[Nodes, Products | None]:
+    """Draw pools, screen them on the sketch, and pick the best by all rows.
+
+    Returns
+    -------
+    nodes : Nodes
+        At most as many of each member as it has room for.
+    products : Products or None
+        Of their columns on the searched rows, where the screening has computed them.
+    """
     settings, population, loss = grower.settings, grower.population, grower.loss
     pool = grower.allowed(
         propose(population, settings.n_candidates, grower.quantiles, grower.generators, grower.age)
@@ -348,4 +353,7 @@ def _select(grower: Grower) -> Nodes:
     # More than a few at a time only if there can be no doubt about them.
     sure = gains > _SURE * threshold.numpy(force=True)[:, None]
     place = np.arange(picked.shape[1])
-    return screened.nodes.take(np.where((place < settings.n_new) | sure, picked, -1))
+    taken = ((place < settings.n_new) | sure) & (place < room[:, None])
+    picked = np.where(taken, picked, -1)[:, taken.any(axis=0)]
+    products = None if loss.metric is None else screened.products(picked, loss.metric)
+    return screened.nodes.take(picked), products

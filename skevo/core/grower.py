@@ -27,7 +27,7 @@ from .heads import (
     objective,
 )
 from .losses import Loss, SquaredError
-from .moments import Moments
+from .moments import Moments, Products
 from .monotone import STILL, Constraints
 from .network import Nodes
 from .population import Population, choose
@@ -391,17 +391,25 @@ class Grower:
         stores = dict.fromkeys(rows.store for rows in sources if rows is not None)
         return [store for store in stores if store.holds(self.population)]
 
-    def grow(self, nodes: Nodes) -> None:
-        """Add nodes to the population."""
+    def grow(self, nodes: Nodes, products: Products | None = None) -> None:
+        """Add nodes to the population.
+
+        Parameters
+        ----------
+        nodes : Nodes
+        products : Products, default=None
+            Of their columns on the searched rows, if they are known.
+        """
         holding = self._holding()
         self.population = self.population.grow(nodes)
         for store in holding:
             store.grow(self.population, nodes)
-        self._curvature = None
+        self._curvature, searched = None, self.searched
         for rows, summary in self._summaries.items():
             if summary.known:
                 self._held(rows)
-                summary.extend(self.alpha_on(rows))
+                known = products if rows is searched else None
+                summary.extend(self.alpha_on(rows), known)
         if self.trainer is not None:
             self.trainer.grow(self.population.network(0))
 

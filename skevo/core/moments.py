@@ -5,20 +5,41 @@ Columns are augmented, :math:`[1, c]`: the first coordinate is the intercept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .rows import Block, RowSource
 
-__all__ = ["Moments", "extend_moments", "measure_moments", "variances", "weighted_gram"]
+__all__ = [
+    "Moments", "Products", "extend_moments", "in_parts", "measure_moments", "variances",
+    "weighted_gram",
+]  # fmt: skip
 
 # Columns whose variance is below this share of their mean square are constant to rounding.
 _CONSTANT = 1e-12
 
 # Rows whose products are summed in the precision of the columns.
 _PART = 4096
+
+
+class Products(NamedTuple):
+    r"""Weighted sums of products over rows of columns that join others, in float64.
+
+    Attributes
+    ----------
+    present : Tensor of shape (..., n_new, n_columns + 1)
+        With the augmented columns that they join.
+    among : Tensor of shape (..., n_new, n_new)
+    target : Tensor of shape (..., n_new, n_outputs)
+    """
+
+    present: Tensor
+    among: Tensor
+    target: Tensor
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,13 @@ class Moments:
         targets = (self.cross - other.cross.to(self.cross)).abs() <= rounding * column * target
         return bool(columns.all() and targets.all())
 
+    def extended(self, new: Products) -> Moments:
+        """Return the moments with columns added behind the present ones."""
+        upper = torch.cat([self.gram, new.present], dim=-2)
+        lower = torch.cat([new.present.mT, new.among], dim=-2)
+        cross = torch.cat([self.cross, new.target], dim=-2)
+        return Moments(torch.cat([upper, lower], dim=-1), cross, self.square)
+
     def without(self, gone: Tensor) -> Moments:
         """Return the moments once some columns are zero: ``gone``, of shape (..., n_columns)."""
         stay = torch.cat([torch.ones_like(gone[..., :1]), ~gone], dim=-1)
@@ -79,11 +107,18 @@ class Moments:
         return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
 
 
+def in_parts(n_rows: int) -> Iterator[slice]:
+    """Yield the parts of a block whose products are summed in the precision of the columns.
+
+    They are added up in float64: sums in single precision over many rows would be off by more than
+    nearly dependent columns differ.
+    """
+    for start in range(0, n_rows, _PART):
+        yield slice(start, start + _PART)
+
+
 def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted products of augmented columns with other columns, in float64.
-
-    Sums over some rows in the precision of the columns are added up in float64: sums in single
-    precision over many rows would be off by more than nearly dependent columns differ.
 
     Parameters
     ----------
@@ -96,8 +131,7 @@ def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     Tensor of shape (..., n_left + 1, n_right)
     """
     total: Tensor | None = None
-    for rows in range(0, weight.shape[-1], _PART):
-        some = slice(rows, rows + _PART)
+    for some in in_parts(weight.shape[-1]):
         weighted = right[..., some] * weight[..., None, some]
         part = torch.cat(
             [weighted.sum(dim=-1)[..., None, :], left[..., some] @ weighted.mT], dim=-2
@@ -144,14 +178,12 @@ def extend_moments(rows: RowSource, moments: Moments) -> Moments:
     def function(block: Block) -> tuple[Tensor, ...]:
         new = block.columns[..., n_old:, :]
         return (
-            _weighted_products(block.columns, new, block.weight),
+            _weighted_products(block.columns, new, block.weight).mT,
             _weighted_products(new, block.target, block.weight)[..., 1:, :],
         )
 
-    new, cross = rows.reduce(function)
-    upper = torch.cat([moments.gram, new[..., : n_old + 1, :].mT], dim=-2)
-    gram = torch.cat([upper, new], dim=-1)
-    return Moments(gram, torch.cat([moments.cross, cross], dim=-2), moments.square)
+    both, target = rows.reduce(function)
+    return moments.extended(Products(both[..., : n_old + 1], both[..., n_old + 1 :], target))
 
 
 def variances(gram: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor
 from .columns import node_columns
 from .curvature import Curvature
 from .losses import Loss
+from .moments import Products, in_parts
 from .network import Nodes
 from .population import EMPTY, Population
 from .rows import Block, RowSource
@@ -61,6 +63,8 @@ class Screened:
         Products with the residual after projection on the present columns.
     ridge : Tensor of shape (n_members,)
         The penalty of one scaled candidate.
+    target : Tensor of shape (n_members, n_candidates, n_outputs or 0)
+        Products of scaled candidates with the targets, where ``pairs`` was asked for.
     """
 
     nodes: Nodes
@@ -69,6 +73,26 @@ class Screened:
     inner: Tensor
     slope: Tensor
     ridge: Tensor
+    target: Tensor
+
+    def products(self, places: Index, metric: float) -> Products:
+        """Return the products of some of the candidates, as columns that join the present ones.
+
+        Parameters
+        ----------
+        places : ndarray of shape (n_members, n)
+            Negative where the place is empty.
+        metric : float
+            The one curvature of the loss that they were screened with.
+        """
+        at = torch.as_tensor(places.clip(min=0), device=self.cross.device)[..., None]
+        there = torch.as_tensor(places >= 0, device=self.cross.device)[..., None]
+        present, among, target = (
+            part.gather(1, at.expand(-1, -1, part.shape[2])) * there
+            for part in (self.cross, self.inner, self.target)
+        )
+        among = among.gather(2, at.mT.expand(-1, at.shape[1], -1)) * there.mT
+        return Products(present / metric, among / metric, target)
 
     def best(self, n: int) -> Nodes:
         """Return the candidates of the highest gain, of each member, in their order.
@@ -124,7 +148,8 @@ def screen(
         weight = block.weight[:, None]
         residual = loss.residual(output, block.target) * weight
         metric = weight * loss.curvature(output)[:, None]
-        ends = torch.cat([weight, metric, residual], dim=1)
+        ends = [weight, metric, residual, block.target * weight]
+        ends = torch.cat(ends if pairs else ends[:3], dim=1)
         squares = ends[:, :2].mT
         # Of the two factors of the large product, the smaller one is weighted.
         few = pairs or len(nodes) < block.columns.shape[1]
@@ -133,25 +158,20 @@ def screen(
         parts = []
         for chunk in nodes.split(max(16, n_chunk)):
             z = node_columns(population, chunk, block.columns)
-            if few:
-                weighted = z * metric
-                part = [z @ ends.mT, weighted @ present.mT]
-                part += [weighted @ z.mT] if pairs else []
-            else:
-                part = [z @ present.mT]
-            parts.append(torch.cat([z.square_() @ squares, *part], dim=2))
-        return (torch.cat(parts, dim=1).double(),)
+            part = _of_few(z, present, ends, metric, pairs) if few else (z @ present.mT).double()
+            parts.append(torch.cat([(z.square_() @ squares).double(), part], dim=2))
+        return (torch.cat(parts, dim=1),)
 
     products = rows.reduce(function)[0]
     n_outputs, n_columns = population.weight.shape[1:]
-    second, inner, first = products[..., 0], products[..., 1], products[..., 2]
-    # The intercept's product stands beside those with the residual.
-    cross = torch.cat(
-        [products[..., 3:4], products[..., 4 + n_outputs : 4 + n_outputs + n_columns]], dim=2
+    sizes = [1, 1, 1, 1, n_outputs, n_outputs * pairs, n_columns]
+    second, inner, first, intercept, slope, target, cross, among = products.tensor_split(
+        list(accumulate(sizes)), dim=2
     )
-    slope = products[..., 4 : 4 + n_outputs]
+    second, inner, first = second[..., 0], inner[..., 0], first[..., 0]
+    cross = torch.cat([intercept, cross], dim=2)
     if pairs:
-        inner = products[..., 4 + n_outputs + n_columns :]
+        inner = among
     total_weight = rows.total_weight[:, None]
     square = second / total_weight
     variance = square - (first / total_weight).square()
@@ -159,8 +179,9 @@ def screen(
     usable &= torch.isfinite(variance) & (variance > 1e-10 * square) & (variance > 1e-30)
     # Columns that are not usable are zeroed, so that nothing below can be undefined.
     unit = torch.where(usable, variance, torch.inf).rsqrt()
-    cross, slope = (
-        torch.where(usable[..., None], part * unit[..., None], 0.0) for part in (cross, slope)
+    cross, slope, target = (
+        torch.where(usable[..., None], part * unit[..., None], 0.0)
+        for part in (cross, slope, target)
     )
     inner = inner * unit[..., None] * unit[:, None] if pairs else inner * unit.square()
     both = usable[..., None] & usable[:, None] if pairs else usable
@@ -176,7 +197,21 @@ def screen(
     gain = 0.5 * slope.square().sum(dim=2) / torch.where(new, remaining, 1.0)
     gain = torch.where(new & torch.isfinite(gain), gain, -torch.inf)
     scale = torch.where(usable, 1.0 / unit, 1.0).to(nodes.scale.dtype)
-    return Screened(replace(nodes, scale=scale), gain, cross, inner, slope, alpha)
+    return Screened(replace(nodes, scale=scale), gain, cross, inner, slope, alpha, target)
+
+
+def _of_few(z: Tensor, present: Tensor, ends: Tensor, metric: Tensor, pairs: bool) -> Tensor:
+    """Return the products of few candidates with ends and present columns, and among them."""
+    total: Tensor | None = None
+    for some in in_parts(z.shape[2]):
+        own = z[..., some]
+        weighted = own * metric[..., some]
+        part = [own @ ends[..., some].mT, weighted @ present[..., some].mT]
+        part += [weighted @ own.mT] if pairs else []
+        sums = torch.cat(part, dim=2).double()
+        total = sums if total is None else total.add_(sums)
+    assert total is not None
+    return total
 
 
 @np.errstate(over="ignore")

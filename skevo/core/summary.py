@@ -9,7 +9,7 @@ from torch import Tensor
 from .curvature import Curvature
 from .heads import penalty_for, quadratic_model
 from .losses import Loss
-from .moments import Moments, extend_moments, measure_moments
+from .moments import Moments, Products, extend_moments, measure_moments
 from .population import Population
 from .rows import HeldRows
 
@@ -91,9 +91,19 @@ class Summary:
         """Forget everything: the columns have changed."""
         self._moments = self.factor = None
 
-    def extend(self, alpha: Tensor) -> None:
-        """Take in columns that the rows have got since all was measured, under the same penalty."""
-        self._moments = extend_moments(self.rows, self.moments)
+    def extend(self, alpha: Tensor, products: Products | None = None) -> None:
+        """Take in columns that the rows have got since all was measured, under the same penalty.
+
+        Parameters
+        ----------
+        alpha : Tensor of shape (n_members,)
+        products : Products, default=None
+            Of the new columns, if they are known.
+        """
+        if products is None:
+            self._moments = extend_moments(self.rows, self.moments)
+        else:
+            self._moments = self.moments.extended(products)
         if self.factor is not None:
             gram = self._moments.gram
             ridge = penalty_for(self.loss, gram, alpha, self.rows.columns.dtype)
