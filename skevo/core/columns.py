@@ -12,7 +12,7 @@ from torch import Tensor
 from .network import Nodes
 from .operators import Operator
 from .population import EMPTY, Plan, Population
-from .topology import kinds
+from .topology import Index, kinds
 
 __all__ = ["compute_columns", "empty_columns", "flatten", "node_columns", "of_nodes", "operands"]
 
@@ -110,24 +110,23 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
     n_rows = columns.shape[2]
     table, step = flatten(columns)
     present = nodes.operator != EMPTY
+    kind = kinds(nodes.operator, nodes.left, nodes.right)
     if _has_many_rows(table):
         result = columns.new_zeros(n_members, n_new, n_rows)
-        member, slot = np.nonzero(present)
-        parts = (nodes.left, nodes.right, kinds(nodes.operator, nodes.left, nodes.right))
-        plan = Plan.of(member, slot, *(part[member, slot] for part in parts), np.zeros_like(member))
+        plan = _side_by_side(nodes, kind, present)
         places = result.view(-1, n_rows)
         out = [places.select(0, at) for at in (plan.member * n_new + plan.slot).tolist()]
         _write(population.operators, nodes.constant, plan, table, step, out)
         return result
-    kind = np.where(present, kinds(nodes.operator, nodes.left, nodes.right), 0)
     # In a pool all members have the same kind at the same place, in order: what a call returns
     # stands where it belongs. Empty places are computed with the others.
+    kind = np.where(present, kind, 0)
     common = np.maximum.accumulate(kind.max(axis=0, initial=0))
     aligned = bool(((kind == common) | ~present).all())
-    member, slot = np.nonzero(np.ones_like(present) if aligned else present)
-    kind = np.broadcast_to(common, kind.shape) if aligned else kind
-    parts = (nodes.left, nodes.right, kind, np.zeros_like(kind))
-    plan = Plan.of(member, slot, *(part[member, slot] for part in parts))
+    if aligned:
+        plan = _side_by_side(nodes, np.broadcast_to(common, kind.shape), np.ones_like(present))
+    else:
+        plan = _side_by_side(nodes, kind, present)
     values = [
         population.operators[code](*sides)
         for code, sides in zip(
@@ -143,6 +142,13 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
     for part, at in zip(values, own.split(plan.sizes), strict=True):
         result.index_copy_(0, at, part)
     return result.view(n_members, n_new, n_rows)
+
+
+def _side_by_side(nodes: Nodes, kind: Index, some: NDArray[np.bool_]) -> Plan:
+    """Return the plan for some of the nodes, which do not read each other."""
+    member, slot = np.nonzero(some)
+    left, right, kind = (part[member, slot] for part in (nodes.left, nodes.right, kind))
+    return Plan.of(member, slot, left, right, kind, np.zeros_like(kind))
 
 
 def _has_many_rows(table: Tensor) -> bool:

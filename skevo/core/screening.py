@@ -148,8 +148,8 @@ def screen(
         weight = block.weight[:, None]
         residual = loss.residual(output, block.target) * weight
         metric = weight * loss.curvature(output)[:, None]
-        ends = [weight, metric, residual, block.target * weight]
-        ends = torch.cat(ends if pairs else ends[:3], dim=1)
+        rows_of = [weight, metric, residual, block.target * weight]
+        ends = torch.cat(rows_of if pairs else rows_of[:3], dim=1)
         squares = ends[:, :2].mT
         # Of the two factors of the large product, the smaller one is weighted.
         few = pairs or len(nodes) < block.columns.shape[1]
