@@ -92,8 +92,7 @@ class ReadsTables(BaseEstimator):
             X, y = check_X_y(read_codes(X, levels), y, estimator=self, **checks)
         else:
             X, y = validate_data(self, X, y, reset=reset, **checks)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        return Whole(Part(X, y, weight))
+        return Whole(Part(X, y, _weights(sample_weight, X)))
 
     def _learn_scale(self, rows: TrainingRows, known: bool) -> None:
         """Fit how columns are scaled, and the means of the target at levels of categories.
@@ -169,8 +168,7 @@ class ReadsTables(BaseEstimator):
             input_name="y_val",
         )
         check_consistent_length(X, y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        rows = self._weighed(Whole(Part(X, y, weight))).map(_that_count)
+        rows = self._weighed(Whole(Part(X, y, _weights(sample_weight, X)))).map(_that_count)
         if not len(rows):
             raise ValueError("sample_weight_val must have at least one positive value.")
         self._check_given(rows.part.y)
@@ -202,8 +200,17 @@ class ReadsTables(BaseEstimator):
         return tags
 
 
+def _weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the weights of rows; those that are not given take no memory."""
+    if sample_weight is None:
+        return np.broadcast_to(np.float64(1.0), len(X))
+    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+
+
 def _that_count(part: Part) -> Part:
     """Return the rows whose weight is not zero."""
+    if part.weight.strides == (0,):
+        return part
     counts = part.weight > 0
     return part if counts.all() else part.of(counts)
 

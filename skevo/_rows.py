@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -26,6 +28,8 @@ __all__ = ["Part", "Recipe", "TrainingRows", "Whole", "at_equal_distances"]
 # What is known of the distribution of cells and targets is that of at least so many rows, if there
 # are as many.
 _SAMPLE = 100_000
+# Of many rows so many are looked at at a time: what is computed on the way takes memory.
+_PIECE = 2**18
 
 _S = TypeVar("_S")
 
@@ -84,10 +88,14 @@ class Recipe:
 
     def table(self, part: Part, told: NDArray[np.float64] | None = None) -> Table:
         """Return rows as the engine reads them."""
-        target, weight = (
-            torch.as_tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
-            for values in (self.targets(part.y).T, part.weight)
-        )
+        n_rows = len(part.weight)
+        target = torch.empty(self.n_outputs, n_rows, dtype=self.dtype, device=self.device)
+        for rows in _pieces(n_rows):
+            target[:, rows] = torch.from_numpy(self.targets(part.y[rows]).T)
+        if part.weight.strides == (0,):
+            weight = torch.ones((), dtype=self.dtype, device=self.device).expand(n_rows)
+        else:
+            weight = torch.as_tensor(part.weight, dtype=self.dtype, device=self.device)
         return Table(self.columns(part.X, told), target, weight, monotonic=self.monotonic)
 
 
@@ -157,12 +165,14 @@ class Whole:
         return Whole(function(self.part))
 
     def sum(self, function: Callable[[Part], _S]) -> _S:
-        """Return what a function returns for the rows."""
-        return function(self.part)
+        """Return the sum over pieces of what a function returns, which can be added."""
+        found = (function(self.part.of(rows)) for rows in _pieces(len(self)))
+        return reduce(add, found)
 
     def sample(self) -> Part:
         """Return rows at equal distances: all, or 100,000 and more."""
-        return self.part.of(at_equal_distances(len(self)))
+        some = self.part.of(at_equal_distances(len(self)))
+        return some._replace(weight=some.weight.copy())
 
     def table(self, recipe: Recipe) -> Table:
         """Return the rows as the engine reads them."""
@@ -181,6 +191,11 @@ class Whole:
         own = [recipe.columns(self.part.X, self.means.of(fold)) for fold in folds]
         judged = recipe.columns(self.part.X, self.means.held_out(folds))
         return replace(table, own=own), replace(table, inputs=judged)
+
+
+def _pieces(n_rows: int) -> list[slice]:
+    """Return slices of rows, one after another; at least one."""
+    return [slice(start, start + _PIECE) for start in range(0, max(1, n_rows), _PIECE)]
 
 
 def at_equal_distances(n_rows: int) -> slice:

@@ -442,3 +442,20 @@ def test_fit_memory_mapped_rows_equal_rows_in_memory(tmp_path, monkeypatch, kind
     from_file = EvolvingRegressor(**FAST).fit(mapped, y)
     assert_array_equal(from_file.predict(mapped), from_memory.predict(X))
     assert from_memory.score(X, y) > 0.4
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_fit_does_not_depend_on_the_pieces_that_rows_are_read_in(monkeypatch, loss, weighted):
+    X, y = regression()
+    y, weight = np.abs(y), np.arange(len(y)) % 3 if weighted else None
+    whole = EvolvingRegressor(**FAST, loss=loss).fit(X, y, weight)
+    monkeypatch.setattr("skevo._rows._PIECE", 7)
+    in_pieces = EvolvingRegressor(**FAST, loss=loss).fit(X, y, weight)
+    assert_array_equal(in_pieces.predict(X), whole.predict(X))
+
+
+def test_fit_without_weights_equals_that_with_weights_of_one():
+    X, y = regression()
+    without, ones = (EvolvingRegressor(**FAST).fit(X, y, w) for w in (None, np.ones(len(y))))
+    assert_array_equal(without.predict(X), ones.predict(X))

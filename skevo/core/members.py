@@ -136,6 +136,8 @@ def fit_members(
                 for inputs, start in zip(seen, before, strict=True)
             ]
         evolutions = evolve_networks(growers, courses, stopping, watch, n_jobs, nursery.advance)
+        # Their rows are not needed any more.
+        growers.clear()
         if len(table) > MOST_ROWS and exact:
             evolutions = _fit_to_all(views, evolutions, loss, block_size, n_jobs)
     return evolutions

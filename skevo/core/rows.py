@@ -30,6 +30,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+# Columns that there is room for from the start, as long as they have no more bytes.
+_RESERVED, _RESERVED_BYTES = 256, 2**28
+
+
 class Inputs(Protocol):
     """Input columns that may live elsewhere: a tensor of shape (n_inputs, n_samples), or alike."""
 
@@ -133,7 +137,7 @@ class MemoryRows(HeldRows):
         self.total_weight = weight.sum(dim=1, dtype=torch.float64)
         self.n_members, self.n_inputs = inputs.shape[:2]
         self._cache = _Cache(inputs)
-        self._parts: list[RowsPart] = []
+        self._copies: list[RowsPart] = []
         self._held: tuple[Wiring, Tensor] | None = None
 
     @property
@@ -156,7 +160,8 @@ class MemoryRows(HeldRows):
             Of a copy of them in another precision.
         """
         part = RowsPart(self, rows, dtype)
-        self._parts.append(part)
+        if part.is_copy:
+            self._copies.append(part)
         return part
 
     def holds(self, population: Population) -> bool:
@@ -201,17 +206,17 @@ class MemoryRows(HeldRows):
         """Empty the columns of nodes that the population lost: ``gone`` of its slots."""
         self._hold(population)
         self._cache.empty(self.n_inputs, gone)
-        for part in self._parts:
+        for part in self._copies:
             part.empty(self.n_inputs, gone)
 
     def compact(self, population: Population, kept: Tensor) -> None:
         """Keep the columns of those slots only that the population kept, of each member."""
         self._hold(population)
-        of_nodes = self.columns[:, self.n_inputs :]
-        member = torch.arange(self.n_members, device=kept.device)[:, None]
-        moved = of_nodes[member, kept.clamp(min=0)].masked_fill_((kept < 0)[..., None], 0.0)
+        # Member by member, for memory.
+        for of_nodes, own in zip(self.columns[:, self.n_inputs :], kept, strict=True):
+            moved = of_nodes[own.clamp(min=0)].masked_fill_((own < 0)[:, None], 0.0)
+            of_nodes[: len(own)] = moved
         self._cache.resize(self.n_inputs + kept.shape[1])
-        self.columns[:, self.n_inputs :] = moved
         self._copy()
 
     def _hold(self, population: Population) -> None:
@@ -219,7 +224,7 @@ class MemoryRows(HeldRows):
 
     def _copy(self, first: int | None = None) -> None:
         """Bring parts in another precision up to date, from a column on."""
-        for part in self._parts:
+        for part in self._copies:
             part.copy(self.n_inputs if first is None else first)
 
 
@@ -243,6 +248,11 @@ class RowsPart(HeldRows):
         self.total_weight = self.weight.sum(dim=1, dtype=torch.float64)
         self.block_size = store.block_size
         self._copied = None if dtype == own.dtype else _Cache(own.to(dtype))
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the columns are a copy, in another precision."""
+        return self._copied is not None
 
     @property
     def columns(self) -> Tensor:
@@ -280,7 +290,12 @@ class _Cache:
 
     def __init__(self, columns: Tensor) -> None:
         n_members, n_columns, n_rows = columns.shape
-        self._values = columns.new_empty(n_members, n_columns + 16, n_rows)
+        row_bytes = max(1, n_members * n_rows * columns.element_size())
+        n_spare = 16
+        if columns.device.type == "cpu":
+            # What is not written to takes no memory yet, and need not be moved to have more.
+            n_spare = max(n_spare, min(_RESERVED, _RESERVED_BYTES // row_bytes))
+        self._values = columns.new_empty(n_members, n_columns + n_spare, n_rows)
         self._values[:, :n_columns] = columns
         self._used = n_columns
 
