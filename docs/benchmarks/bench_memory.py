@@ -7,6 +7,8 @@ import argparse
 import subprocess
 import sys
 
+from resident import peak_beyond
+
 SHAPES = [
     # rows, columns, outputs, members, estimator
     (1_000, 10, 1, 8, "regressor"),
@@ -37,17 +39,10 @@ def main():
 
 def measure(n_rows, n_columns, n_outputs, n_members, kind):
     """Fit once, and print what it took beyond the table."""
-    import threading
-    import time
-    from pathlib import Path
-
     import numpy as np
 
     from skevo import EvolvingClassifier, EvolvingRegressor
     from skevo._memory import peak_memory
-
-    def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_rows, n_columns))
@@ -55,23 +50,11 @@ def measure(n_rows, n_columns, n_outputs, n_members, kind):
     estimator = EvolvingRegressor
     if kind == "classifier":
         estimator, y = EvolvingClassifier, np.argsort(np.argsort(y)) * n_outputs // n_rows
-    before, peak, stop = resident(), 0, threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not stop.is_set():
-            peak = max(peak, resident())
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    model = estimator(n_members=n_members, random_state=0).fit(X, y)
-    stop.set()
-    watcher.join()
+    model = estimator(n_members=n_members, random_state=0)
+    found = peak_beyond(lambda: model.fit(X, y)) / 2**20
     n_nodes = int(model.history_["n_nodes"].max())
     n_bytes = 8 if n_rows <= 4096 else 4
     formula = peak_memory(n_rows, n_columns, n_outputs, n_nodes, n_members, n_bytes) / 2**20
-    found = (peak - before) / 2**20
     print(
         f"| {n_rows:,} | {n_columns:,} | {n_outputs} | {n_members} | {n_nodes} | {found:.0f} MiB "
         f"| {formula:.0f} MiB | {found / formula:.2f} |",
