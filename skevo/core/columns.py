@@ -127,20 +127,22 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
         plan = _side_by_side(nodes, np.broadcast_to(common, kind.shape), np.ones_like(present))
     else:
         plan = _side_by_side(nodes, kind, present)
-    values = [
-        population.operators[code](*sides)
-        for code, sides in zip(
-            plan.operators, operands(nodes.constant, plan, table, step), strict=True
-        )
-    ]
-    if not values:
+    if not len(plan.member):
         return columns.new_zeros(n_members, n_new, n_rows)
+    runs = zip(
+        plan.operators, operands(nodes.constant, plan, table, step), plan.sizes, strict=True
+    )
     if aligned:
-        return torch.cat([part.view(n_members, -1, n_rows) for part in values], dim=1)
+        result, last = columns.new_empty(n_members, n_new, n_rows), 0
+        for code, sides, size in runs:
+            first, last = last, last + size // n_members
+            a, b = (side.view(n_members, -1, n_rows) for side in sides)
+            population.operators[code].write(a, b, out=result[:, first:last])
+        return result
     result = columns.new_zeros(n_members * n_new, n_rows)
     own = torch.as_tensor(plan.member * n_new + plan.slot, device=table.device)
-    for part, at in zip(values, own.split(plan.sizes), strict=True):
-        result.index_copy_(0, at, part)
+    for (code, sides, _), at in zip(runs, own.split(plan.sizes), strict=True):
+        result.index_copy_(0, at, population.operators[code](*sides))
     return result.view(n_members, n_new, n_rows)
 
 
