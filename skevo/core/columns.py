@@ -129,9 +129,7 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
         plan = _side_by_side(nodes, kind, present)
     if not len(plan.member):
         return columns.new_zeros(n_members, n_new, n_rows)
-    runs = zip(
-        plan.operators, operands(nodes.constant, plan, table, step), plan.sizes, strict=True
-    )
+    runs = zip(plan.operators, operands(nodes.constant, plan, table, step), plan.sizes, strict=True)
     if aligned:
         result, last = columns.new_empty(n_members, n_new, n_rows), 0
         for code, sides, size in runs:

@@ -15,7 +15,7 @@ from torch import Tensor
 from .rows import Block, RowSource
 
 __all__ = [
-    "Moments", "Products", "extend_moments", "in_parts", "measure_moments", "variances",
+    "Moments", "Products", "extend_moments", "in_parts", "measure_moments", "times", "variances",
     "weighted_gram",
 ]  # fmt: skip
 
@@ -107,6 +107,20 @@ class Moments:
         return Moments(gram, self.cross[member, at], self.square).without(kept < 0)
 
 
+def times(columns: Tensor, weight: Tensor) -> Tensor:
+    """Return columns times the weights of rows: themselves, without a pass over them, if all are 1.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (..., n_columns, n_samples)
+    weight : Tensor of shape (..., 1, n_samples)
+    """
+    # Elsewhere it would take longer to look at the weights.
+    if weight.device.type == "cpu" and bool((weight == 1).all()):
+        return columns
+    return columns * weight
+
+
 def in_parts(n_rows: int) -> Iterator[slice]:
     """Yield the parts of a block whose products are summed in the precision of the columns.
 
@@ -132,7 +146,7 @@ def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     """
     total: Tensor | None = None
     for some in in_parts(weight.shape[-1]):
-        weighted = right[..., some] * weight[..., None, some]
+        weighted = times(right[..., some], weight[..., None, some])
         part = torch.cat(
             [weighted.sum(dim=-1)[..., None, :], left[..., some] @ weighted.mT], dim=-2
         )

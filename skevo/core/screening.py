@@ -29,7 +29,7 @@ from torch import Tensor
 from .columns import node_columns
 from .curvature import Curvature
 from .losses import Loss
-from .moments import Products, in_parts
+from .moments import Products, in_parts, times
 from .network import Nodes
 from .population import EMPTY, Population
 from .rows import Block, RowSource
@@ -153,7 +153,9 @@ def screen(
         squares = ends[:, :2].mT
         # Of the two factors of the large product, the smaller one is weighted.
         few = pairs or len(nodes) < block.columns.shape[1]
-        present = block.columns if few else torch.cat([ends, block.columns * metric], dim=1)
+        present = block.columns
+        if not few:
+            present = torch.cat([ends, times(block.columns, metric)], dim=1)
         n_chunk = len(nodes) if pairs else _CHUNK // block.weight.numel()
         parts = []
         for chunk in nodes.split(max(16, n_chunk)):
@@ -205,7 +207,7 @@ def _of_few(z: Tensor, present: Tensor, ends: Tensor, metric: Tensor, pairs: boo
     total: Tensor | None = None
     for some in in_parts(z.shape[2]):
         own = z[..., some]
-        weighted = own * metric[..., some]
+        weighted = times(own, metric[..., some])
         part = [own @ ends[..., some].mT, weighted @ present[..., some].mT]
         part += [weighted @ own.mT] if pairs else []
         sums = torch.cat(part, dim=2).double()
