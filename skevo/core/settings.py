@@ -44,7 +44,7 @@ class Settings:
     alpha: float | None = None
     pruning: Literal["loss", "std"] = "loss"
     n_new: int = 3
-    n_short: int = 24
+    n_short: int = 48
     grow_above: float = 4.0
     prune_below: float = 2.0
     refine_every: int = 5
