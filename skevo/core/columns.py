@@ -17,7 +17,8 @@ from .topology import Index, kinds
 __all__ = ["compute_columns", "empty_columns", "flatten", "node_columns", "of_nodes", "operands"]
 
 # From so many rows on the calls of a node by itself cost less than to gather the operands of many.
-_MANY_ROWS = 2048
+# What threads share of several nodes may end within a vector, whose bits are others then.
+_MANY_ROWS = 4096
 
 
 def flatten(columns: Tensor) -> tuple[Tensor, int]:

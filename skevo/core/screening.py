@@ -142,6 +142,8 @@ def screen(
     -------
     Screened
     """
+    # Where the curvature is the same everywhere, they are among the products of pairs.
+    squares_known = pairs and loss.metric is not None
 
     def function(block: Block) -> tuple[Tensor, ...]:
         output = population.output(block.columns)
@@ -150,7 +152,6 @@ def screen(
         metric = weight * loss.curvature(output)[:, None]
         rows_of = [weight, metric, residual, block.target * weight]
         ends = torch.cat(rows_of if pairs else rows_of[:3], dim=1)
-        squares = ends[:, :2].mT
         # Of the two factors of the large product, the smaller one is weighted.
         few = pairs or len(nodes) < block.columns.shape[1]
         present = block.columns
@@ -161,19 +162,24 @@ def screen(
         for chunk in nodes.split(max(16, n_chunk)):
             z = node_columns(population, chunk, block.columns)
             part = _of_few(z, present, ends, metric, pairs) if few else (z @ present.mT).double()
-            parts.append(torch.cat([(z.square_() @ squares).double(), part], dim=2))
+            if not squares_known:
+                squares = (z.square_() @ ends[:, :2].mT).double()
+                part = torch.cat([part, squares], dim=2)
+            parts.append(part)
         return (torch.cat(parts, dim=1),)
 
     products = rows.reduce(function)[0]
     n_outputs, n_columns = population.weight.shape[1:]
-    sizes = [1, 1, 1, 1, n_outputs, n_outputs * pairs, n_columns]
-    second, inner, first, intercept, slope, target, cross, among = products.tensor_split(
+    sizes = [1, 1, n_outputs, n_outputs * pairs, n_columns, len(nodes) * pairs]
+    first, intercept, slope, target, cross, inner, squares = products.tensor_split(
         list(accumulate(sizes)), dim=2
     )
-    second, inner, first = second[..., 0], inner[..., 0], first[..., 0]
-    cross = torch.cat([intercept, cross], dim=2)
-    if pairs:
-        inner = among
+    first, cross = first[..., 0], torch.cat([intercept, cross], dim=2)
+    if pairs and loss.metric is not None:
+        second = inner.diagonal(dim1=1, dim2=2) / loss.metric
+    else:
+        second, own = squares.unbind(dim=2)
+        inner = inner if pairs else own
     total_weight = rows.total_weight[:, None]
     square = second / total_weight
     variance = square - (first / total_weight).square()
