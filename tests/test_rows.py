@@ -20,8 +20,8 @@ from skevo.core.topology import CONSTANT
 BLOCK_SIZES = (1, 7, 64, 120, 100_000)
 # Vectorised elementary functions may differ in the last bit from their scalar remainder loop.
 NEAR = {"rtol": 1e-12, "atol": 1e-12}
-# From 4096 rows on nodes are computed one by one.
-N_SAMPLES = pytest.mark.parametrize("n_samples", [120, 4100])
+# From 2048 rows on nodes are computed one by one.
+N_SAMPLES = pytest.mark.parametrize("n_samples", [120, 2100])
 
 
 def make_rows(block_size=4096, n=200, population=None):

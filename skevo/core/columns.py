@@ -18,7 +18,7 @@ __all__ = ["compute_columns", "empty_columns", "flatten", "node_columns", "of_no
 
 # From so many rows on the calls of a node by itself cost less than to gather the operands of many.
 # What threads share of several nodes may end within a vector, whose bits are others then.
-_MANY_ROWS = 4096
+_MANY_ROWS = 2048
 
 
 def flatten(columns: Tensor) -> tuple[Tensor, int]:
