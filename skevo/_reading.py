@@ -209,9 +209,8 @@ def _weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
 
 def _that_count(part: Part) -> Part:
     """Return the rows whose weight is not zero."""
-    if part.weight.strides == (0,):
-        return part
-    counts = part.weight > 0
+    own = part.weight[:1] if part.weight.strides == (0,) else part.weight
+    counts = np.broadcast_to(own > 0, len(part.weight))
     return part if counts.all() else part.of(counts)
 
 

@@ -92,10 +92,10 @@ class Recipe:
         target = torch.empty(self.n_outputs, n_rows, dtype=self.dtype, device=self.device)
         for rows in _pieces(n_rows):
             target[:, rows] = torch.from_numpy(self.targets(part.y[rows]).T)
-        if part.weight.strides == (0,):
-            weight = torch.ones((), dtype=self.dtype, device=self.device).expand(n_rows)
-        else:
-            weight = torch.as_tensor(part.weight, dtype=self.dtype, device=self.device)
+        # Weights that are all the same number, and take no memory, take none here.
+        own = part.weight[:1] if part.weight.strides == (0,) else part.weight
+        own = np.ascontiguousarray(own)
+        weight = torch.tensor(own, dtype=self.dtype, device=self.device).expand(n_rows)
         return Table(self.columns(part.X, told), target, weight, monotonic=self.monotonic)
 
 

@@ -455,7 +455,11 @@ def test_fit_does_not_depend_on_the_pieces_that_rows_are_read_in(monkeypatch, lo
     assert_array_equal(in_pieces.predict(X), whole.predict(X))
 
 
-def test_fit_without_weights_equals_that_with_weights_of_one():
+def test_weights_that_are_one_number_equal_those_that_are_written_out():
     X, y = regression()
-    without, ones = (EvolvingRegressor(**FAST).fit(X, y, w) for w in (None, np.ones(len(y))))
-    assert_array_equal(without.predict(X), ones.predict(X))
+    half = np.full(len(y), 0.5)
+    for one, other in [(None, np.ones(len(y))), (np.broadcast_to(0.5, len(y)), half[::-1])]:
+        models = [EvolvingRegressor(**FAST).fit(X, y, weight) for weight in (one, other)]
+        assert_array_equal(models[0].predict(X), models[1].predict(X))
+    with pytest.raises(ValueError, match="at least one positive value"):
+        EvolvingRegressor(**FAST).fit(X, y, np.broadcast_to(0.0, len(y)))
