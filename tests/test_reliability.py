@@ -281,8 +281,8 @@ def test_available_memory_is_that_of_the_machine():
 def test_peak_memory_grows_as_documented():
     of = _memory.peak_memory
     base = of(1000, 10, 1, 20, 1, 8)
-    of_member = 4 * 2**20 + 2.5 * 8 * 1000 * 30 + 250 * 30**2
+    of_member = 4 * 2**20 + 1.5 * 8 * 1000 * 30 + 250 * 30**2
     assert of(1000, 10, 1, 20, 2, 8) - base == of_member + 24 * (50**2 - 30**2)
     # Of more rows a member works on no more, and of more columns it sees no more.
-    assert of(2_000_000, 10, 1, 20, 1, 4) - of(1_000_000, 10, 1, 20, 1, 4) == 32 * 10**6
+    assert of(2_000_000, 10, 1, 20, 1, 4) - of(1_000_000, 10, 1, 20, 1, 4) == 24 * 10**6
     assert of(1000, 900, 1, 20, 1, 8) == of(1000, 300, 1, 20, 1, 8)
