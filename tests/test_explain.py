@@ -193,12 +193,12 @@ def test_importances_find_what_counts(model):
 
 
 def test_importances_are_measured_on_some_rows_of_many(monkeypatch):
-    X, y = make_friedman1(n_samples=900, random_state=0)
+    X, y = make_friedman1(n_samples=900, random_state=1)
     model = EvolvingRegressor(n_members=1, **FAST).fit(X, y)
     monkeypatch.setattr("skevo._explain._MOST_ROWS", 900)
     on_all = clone(model).fit(X, y).feature_importances_
     # Of 450 rows, the measure is off by some parts in a hundred.
-    assert_allclose(model.feature_importances_, on_all, atol=0.08)
+    assert_allclose(model.feature_importances_, on_all, atol=0.05)
     assert not np.array_equal(model.feature_importances_, on_all)
 
 

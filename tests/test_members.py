@@ -166,9 +166,9 @@ def test_members_side_by_side_are_those_that_grow_alone(loss):
     signal = torch.cat([inputs[:1] * inputs[1:2], inputs[2:].tanh()])
     signal = signal[: 2 if isinstance(loss, CrossEntropy) else 1]
     data = Table(inputs, target_for(loss, signal), weights("random", 121))
-    tasks = plan_members(len(data), data.total_weight, 4, 0.2, 1)
-    together = fit_all(data, tasks, n_generations=9, loss=loss)
-    alone = [fit(data, task, n_generations=9, loss=loss) for task in tasks]
+    tasks = plan_members(len(data), data.total_weight, 4, 0.2, 2)
+    together = fit_all(data, tasks, n_generations=12, loss=loss)
+    alone = [fit(data, task, n_generations=12, loss=loss) for task in tasks]
     for found, expected in zip(together, alone, strict=True):
         assert found.network.topology == expected.network.topology
         # Products of matrices of other sizes round differently.
