@@ -209,8 +209,7 @@ def _weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
 
 def _that_count(part: Part) -> Part:
     """Return the rows whose weight is not zero."""
-    own = part.weight[:1] if part.weight.strides == (0,) else part.weight
-    counts = np.broadcast_to(own > 0, len(part.weight))
+    counts = part.weight > 0
     return part if counts.all() else part.of(counts)
 
 

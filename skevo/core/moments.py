@@ -5,7 +5,7 @@ Columns are augmented, :math:`[1, c]`: the first coordinate is the intercept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from .rows import Block, RowSource
 
 __all__ = [
-    "Moments", "Products", "extend_moments", "in_parts", "measure_moments", "times", "variances",
-    "weighted_gram",
+    "Moments", "Products", "extend_moments", "measure_moments", "sum_in_parts", "times",
+    "variances", "weighted_gram",
 ]  # fmt: skip
 
 # Columns whose variance is below this share of their mean square are constant to rounding.
@@ -121,14 +121,18 @@ def times(columns: Tensor, weight: Tensor) -> Tensor:
     return columns * weight
 
 
-def in_parts(n_rows: int) -> Iterator[slice]:
-    """Yield the parts of a block whose products are summed in the precision of the columns.
+def sum_in_parts(n_rows: int, function: Callable[[slice], Tensor]) -> Tensor:
+    """Return the sum over parts of a block of what a function returns for their rows, in float64.
 
-    They are added up in float64: sums in single precision over many rows would be off by more than
-    nearly dependent columns differ.
+    Within a part sums are in the precision of the columns: in single precision over many rows they
+    would be off by more than nearly dependent columns differ.
     """
+    total: Tensor | None = None
     for start in range(0, n_rows, _PART):
-        yield slice(start, start + _PART)
+        part = function(slice(start, start + _PART)).double()
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
 
 
 def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
@@ -144,15 +148,14 @@ def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     -------
     Tensor of shape (..., n_left + 1, n_right)
     """
-    total: Tensor | None = None
-    for some in in_parts(weight.shape[-1]):
+
+    def function(some: slice) -> Tensor:
         weighted = times(right[..., some], weight[..., None, some])
-        part = torch.cat(
+        return torch.cat(
             [weighted.sum(dim=-1)[..., None, :], left[..., some] @ weighted.mT], dim=-2
         )
-        total = part.double() if total is None else total.add_(part)
-    assert total is not None
-    return total
+
+    return sum_in_parts(weight.shape[-1], function)
 
 
 def weighted_gram(columns: Tensor, weight: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .network import Network, Nodes
 from .operators import Operator
-from .topology import CONSTANT, Index, Topology, kinds
+from .topology import CONSTANT, Index, Topology, kinds, moves_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -261,10 +261,7 @@ class Population:
         """Return one of the networks."""
         wiring, device = self.wiring, self.weight.device
         slots, n_inputs = np.flatnonzero(wiring.present[member]), wiring.n_inputs
-        # Where each column moves; the entry behind the last serves CONSTANT, which stays -1.
-        moves = np.full(wiring.n_columns + 1, CONSTANT, dtype=np.int64)
-        moves[:n_inputs] = np.arange(n_inputs)
-        moves[n_inputs + slots] = n_inputs + np.arange(len(slots))
+        moves = moves_of(n_inputs, wiring.operator.shape[1], slots)
         operator, left, right = (
             part[member, slots] for part in (wiring.operator, wiring.left, wiring.right)
         )

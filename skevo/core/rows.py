@@ -267,16 +267,16 @@ class RowsPart(HeldRows):
         return self._store
 
     def copy(self, first: int) -> None:
-        """Bring the copy, if there is one, up to date, from a column on."""
-        if self._copied is not None:
-            columns = self._store.columns
-            self._copied.resize(columns.shape[1])
-            self._copied.columns[:, first:] = columns[:, first:, self._rows]
+        """Bring the copy up to date, from a column on."""
+        assert self._copied is not None
+        columns = self._store.columns
+        self._copied.resize(columns.shape[1])
+        self._copied.columns[:, first:] = columns[:, first:, self._rows]
 
     def empty(self, n_inputs: int, gone: NDArray[np.bool_]) -> None:
-        """Empty the columns of nodes in the copy, if there is one."""
-        if self._copied is not None:
-            self._copied.empty(n_inputs, gone)
+        """Empty the columns of nodes in the copy."""
+        assert self._copied is not None
+        self._copied.empty(n_inputs, gone)
 
 
 class _Cache:

@@ -29,7 +29,7 @@ from torch import Tensor
 from .columns import node_columns
 from .curvature import Curvature
 from .losses import Loss
-from .moments import Products, in_parts, times
+from .moments import Products, sum_in_parts, times
 from .network import Nodes
 from .population import EMPTY, Population
 from .rows import Block, RowSource
@@ -142,8 +142,8 @@ def screen(
     -------
     Screened
     """
-    # Where the curvature is the same everywhere, they are among the products of pairs.
-    squares_known = pairs and loss.metric is not None
+    # Where the curvature is the same everywhere, squares are among the products of pairs.
+    constant = loss.metric if pairs else None
 
     def function(block: Block) -> tuple[Tensor, ...]:
         output = population.output(block.columns)
@@ -162,7 +162,7 @@ def screen(
         for chunk in nodes.split(max(16, n_chunk)):
             z = node_columns(population, chunk, block.columns)
             part = _of_few(z, present, ends, metric, pairs) if few else (z @ present.mT).double()
-            if not squares_known:
+            if constant is None:
                 squares = (z.square_() @ ends[:, :2].mT).double()
                 part = torch.cat([part, squares], dim=2)
             parts.append(part)
@@ -175,8 +175,8 @@ def screen(
         list(accumulate(sizes)), dim=2
     )
     first, cross = first[..., 0], torch.cat([intercept, cross], dim=2)
-    if pairs and loss.metric is not None:
-        second = inner.diagonal(dim1=1, dim2=2) / loss.metric
+    if constant is not None:
+        second = inner.diagonal(dim1=1, dim2=2) / constant
     else:
         second, own = squares.unbind(dim=2)
         inner = inner if pairs else own
@@ -210,16 +210,15 @@ def screen(
 
 def _of_few(z: Tensor, present: Tensor, ends: Tensor, metric: Tensor, pairs: bool) -> Tensor:
     """Return the products of few candidates with ends and present columns, and among them."""
-    total: Tensor | None = None
-    for some in in_parts(z.shape[2]):
+
+    def function(some: slice) -> Tensor:
         own = z[..., some]
         weighted = times(own, metric[..., some])
-        part = [own @ ends[..., some].mT, weighted @ present[..., some].mT]
-        part += [weighted @ own.mT] if pairs else []
-        sums = torch.cat(part, dim=2).double()
-        total = sums if total is None else total.add_(sums)
-    assert total is not None
-    return total
+        parts = [own @ ends[..., some].mT, weighted @ present[..., some].mT]
+        parts += [weighted @ own.mT] if pairs else []
+        return torch.cat(parts, dim=2)
+
+    return sum_in_parts(z.shape[2], function)
 
 
 @np.errstate(over="ignore")

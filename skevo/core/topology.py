@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-__all__ = ["CONSTANT", "Group", "Topology", "kinds"]
+__all__ = ["CONSTANT", "Group", "Topology", "kinds", "moves_of"]
 
 Index = NDArray[np.int64]
 
@@ -224,10 +224,7 @@ class Topology:
             raise ValueError(f"nodes must be in 0..{self.n_nodes - 1}, got {index.tolist()}.")
         gone[index] = True
         kept = np.flatnonzero(~gone)
-        # Where each column moves; the entry behind the last serves CONSTANT, which stays -1.
-        moves = np.full(self.n_columns + 1, CONSTANT, dtype=np.int64)
-        moves[: self.n_inputs] = np.arange(self.n_inputs)
-        moves[self.n_inputs + kept] = self.n_inputs + np.arange(len(kept))
+        moves = moves_of(self.n_inputs, self.n_nodes, kept)
         left, right = moves[self.left[kept]], moves[self.right[kept]]
         orphan = (left != self.left[kept]) & (left == CONSTANT)
         orphan |= (right != self.right[kept]) & (right == CONSTANT)
@@ -246,6 +243,18 @@ class Topology:
             if touched[self.left[node]] or touched[self.right[node]]:
                 touched[self.n_inputs + node] = True
         return np.flatnonzero(touched[self.n_inputs : self.n_columns])
+
+
+def moves_of(n_inputs: int, n_nodes: int, kept: Index) -> Index:
+    """Return where each column moves when only some nodes are kept, in their order.
+
+    The others move to ``CONSTANT``, as does ``CONSTANT`` itself, which reads the entry behind the
+    last.
+    """
+    moves = np.full(n_inputs + n_nodes + 1, CONSTANT, dtype=np.int64)
+    moves[:n_inputs] = np.arange(n_inputs)
+    moves[n_inputs + kept] = n_inputs + np.arange(len(kept))
+    return moves
 
 
 def kinds(operator: Index, left: Index, right: Index) -> Index:
