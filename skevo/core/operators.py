@@ -28,6 +28,10 @@ Function = Callable[..., Tensor]
 
 # Denominators nearer to zero than this are moved to it; columns are scaled to unit spread.
 SMALLEST_DENOMINATOR = 1e-3
+# Exponents are not below this, where the exponential is nothing beside 1 but its square is still a
+# normal number in single precision. What is smaller than those takes a processor a hundred times as
+# long, in the columns themselves and in their products.
+_LOWEST_EXPONENT = -40.0
 # As tensors: torch takes a microsecond to make one of a number.
 _FOUR, _SIXTEEN = torch.tensor(4.0, device="cpu"), torch.tensor(16.0, device="cpu")
 
@@ -123,7 +127,8 @@ def _tanh(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _gauss(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    return torch.square(torch.sub(a, b, out=out), out=out).neg_().exp_()
+    square = torch.square(torch.sub(a, b, out=out), out=out)
+    return square.neg_().clamp_(min=_LOWEST_EXPONENT).exp_()
 
 
 def _step(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -131,7 +136,7 @@ def _step(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _steep(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    return torch.sub(a, b, out=out).mul_(_SIXTEEN).sigmoid_()
+    return torch.sub(a, b, out=out).mul_(_SIXTEEN).clamp_(min=_LOWEST_EXPONENT).sigmoid_()
 
 
 def _relu(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
