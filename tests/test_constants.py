@@ -8,6 +8,7 @@ import reference
 import torch
 from builders import TAME, alone, crowd, network_of, normal, random_network, rows_for, singles
 
+from skevo.core import constants
 from skevo.core.constants import constant_step
 from skevo.core.heads import fit_head, objective, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
@@ -72,10 +73,11 @@ LOSSES = pytest.mark.parametrize(
 
 @LOSSES
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
-@pytest.mark.parametrize("block_size", [16, 100_000])
+@pytest.mark.parametrize(("block_size", "piece"), [(16, 2048), (100_000, 2048), (100_000, 7)])
 def test_step_equals_projected_gauss_newton_of_finite_differences(
-    loss, n_outputs, damping, block_size
+    monkeypatch, loss, n_outputs, damping, block_size, piece
 ):
+    monkeypatch.setattr(constants, "_ROWS_AT_A_TIME", piece)
     rows, population, curvature = problem(loss, n_outputs, block_size=block_size)
     found = constant_step(rows, population, loss, curvature, damping)[0]
 

@@ -147,6 +147,24 @@ def test_train_refines_constants_at_the_generations_it_should():
     assert moved == [True, False, False, True, False]
 
 
+def test_train_refines_less_often_where_a_sketch_stands_for_the_rows():
+    inputs = normal(3, N)
+    target = torch.tanh(inputs[2:] + 0.5)
+    grower = make_grower(
+        target, network=with_constants_to_learn(), refine_every=2, sources_of={"n_sketch": 60}
+    )
+    constants = [0.0]
+    for _ in range(10):
+        train(grower)
+        constants.append(float(only(grower).constants))
+    moved = [before != after for before, after in pairwise(constants)]
+    assert moved == [True] + 7 * [False] + [True, False]
+    # A step looks at all rows: these are the ones that it fits.
+    whole = make_grower(target, network=with_constants_to_learn(), refine_every=2)
+    train(whole)
+    assert constants[1] == pytest.approx(float(only(whole).constants), rel=1e-6)
+
+
 def test_train_refines_constants_to_the_truth():
     inputs = normal(3, N)
     grower = make_grower(

@@ -24,10 +24,13 @@ from .columns import flatten, of_nodes, operands
 from .curvature import Curvature
 from .losses import Loss
 from .population import Plan, Population, Wiring
-from .rows import Block, RowSource
+from .rows import Block, RowSource, add_up
 from .topology import CONSTANT, Index, kinds
 
 __all__ = ["constant_step"]
+
+# Rows whose derivatives are in memory at a time: all together they take more than the columns do.
+_ROWS_AT_A_TIME = 2048
 
 
 def constant_step(
@@ -78,7 +81,10 @@ def constant_step(
             torch.stack(crosses).double(),
         )
 
-    gradient, squares, crosses = rows.reduce(function)
+    def in_pieces(block: Block) -> tuple[Tensor, ...]:
+        return add_up(map(function, block.split(_ROWS_AT_A_TIME)))
+
+    gradient, squares, crosses = rows.reduce(in_pieces)
     projected = crosses @ curvature.half.mT
     matrix = squares - (projected @ projected.mT).sum(dim=0)
     diagonal = squares.diagonal(dim1=1, dim2=2)

@@ -77,7 +77,7 @@ class Curvature:
             be factorised anew.
         """
         n_old, n_new = self.inverse.shape[2], unpenalised.shape[2] - self.inverse.shape[2]
-        matrix = unpenalised + torch.diag_embed(ridge)
+        matrix = _penalised(unpenalised, ridge)
         cross, own = matrix[:, :n_old, n_old:], matrix[:, n_old:, n_old:].clone()
         diagonal = own.diagonal(dim1=1, dim2=2)
         diagonal *= 1.0 + self.rounding
@@ -89,8 +89,9 @@ class Curvature:
         identity = torch.eye(n_new, dtype=own.dtype, device=own.device).expand_as(own)
         corner = torch.linalg.solve_triangular(factor, identity, upper=False)
         below = torch.cat([-corner @ (projected.mT @ self.half), corner], dim=2)
-        half = torch.cat([functional.pad(self.half, (0, n_new)), below], dim=1)
-        inverse = functional.pad(self.inverse, (0, n_new, 0, n_new)) + below.mT @ below
+        half = functional.pad(self.half, (0, n_new, 0, n_new))
+        half[:, -n_new:] = below
+        inverse = functional.pad(self.inverse, (0, n_new, 0, n_new)).baddbmm_(below.mT, below)
         return self._updated(matrix, inverse, half, ridge)
 
     def without(self, gone: Tensor) -> Curvature | None:
@@ -124,10 +125,14 @@ class Curvature:
             return None
         share = torch.cholesky_solve(rows, factor)
         taken = self.half.gather(2, at[:, None].expand(-1, self.half.shape[1], -1))
-        kept = ~gone[:, None]
-        inverse = (self.inverse - rows.mT @ share) * kept * kept.mT
-        half = (self.half - (taken * lost[:, None]) @ share) * kept
-        matrix = torch.where(kept & kept.mT, self.matrix, 0.0)
+        inverse = torch.baddbmm(self.inverse, rows.mT, share, alpha=-1.0)
+        half = torch.baddbmm(self.half, taken * lost[:, None], share, alpha=-1.0)
+        matrix = self.matrix.clone()
+        member, column = gone.nonzero(as_tuple=True)
+        half[member, :, column] = 0.0
+        for square in (inverse, matrix):
+            square[member, column] = 0.0
+            square[member, :, column] = 0.0
         ridge = torch.where(gone, 0.0, self.ridge)
         return self._updated(matrix, inverse, half, ridge)
 
@@ -173,7 +178,8 @@ class Curvature:
         )
 
     def _updated(self, matrix: Tensor, inverse: Tensor, half: Tensor, ridge: Tensor) -> Curvature:
-        degrees = (inverse * (matrix - torch.diag_embed(ridge))).sum(dim=(1, 2))
+        penalty = (inverse.diagonal(dim1=1, dim2=2) * ridge).sum(dim=1)
+        degrees = (inverse * matrix).sum(dim=(1, 2)) - penalty
         nothing = torch.zeros_like(matrix[..., :0])
         return replace(
             self,
@@ -192,11 +198,11 @@ def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvatu
     Products of single-precision columns are off by their rounding, which is added to the diagonal.
     """
     rounding = 1e-6 if dtype == torch.float32 else 0.0
-    matrix = unpenalised + torch.diag_embed(ridge)
+    matrix = _penalised(unpenalised, ridge)
     # Unit diagonal: columns of any scale, and exact zeros for constant columns' rows.
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
-    scaled = matrix * unit[..., None] * unit[..., None, :]
+    scaled = (matrix * unit[..., None]).mul_(unit[..., None, :])
     scaled.diagonal(dim1=-2, dim2=-1).add_(rounding)
     factor, failed = torch.linalg.cholesky_ex(scaled)
     singular = failed > 0
@@ -211,8 +217,15 @@ def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvatu
         keep = values > 1e-10 * values[..., -1:]
         inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
         half[singular] = inverse_root[..., None] * vectors.mT
-    half = half * unit[..., None, :]
+    half *= unit[..., None, :]
     inverse = half.mT @ half
     degrees = (inverse * unpenalised).sum(dim=(-2, -1))
     nothing = torch.zeros_like(matrix[..., :0])
     return Curvature(matrix, inverse, half, nothing, ridge, degrees, rounding)
+
+
+def _penalised(unpenalised: Tensor, ridge: Tensor) -> Tensor:
+    """Return a matrix with the penalty added to its diagonal."""
+    matrix = unpenalised.clone()
+    matrix.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    return matrix

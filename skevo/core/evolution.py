@@ -137,7 +137,7 @@ def train(grower: Grower) -> None:
         return
     if grower.loss.is_adaptive and not grower.age:
         _find_scale(grower)
-    due = grower.age % grower.settings.refine_every == 0
+    due = grower.age % grower.refine_every == 0
     grower.age += 1
     # Now and then the factorisation is made anew, rid of rounding.
     _solve_heads(grower, None if due else grower.factor)
@@ -282,11 +282,10 @@ def _choose_alpha(grower: Grower) -> None:
 
 def _refine_constants(grower: Grower) -> None:
     """Take a step on the constants of those members whose objective it lowers."""
-    value, before = grower.objective, (grower.population, grower.moments, grower.curvature)
-    # A direction that some of the rows give is good enough: all of them say whether it helps.
-    sketch, rough, model = grower.on_sketch()
-    step = constant_step(sketch, rough, grower.loss, model, damping=0.1)
-    grower.revalue(replace(grower.population, constants=grower.population.constants + step))
+    population = grower.population
+    value, before = grower.objective, (population, grower.moments, grower.curvature)
+    step = constant_step(grower.searched, population, grower.loss, grower.curvature, damping=0.1)
+    grower.revalue(replace(population, constants=population.constants + step))
     _solve_heads(grower)
     worse = ~(grower.objective < value) & (step != 0).any(dim=1)
     if worse.any():

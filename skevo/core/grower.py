@@ -44,6 +44,9 @@ _ALPHA = 3.0
 _ALPHA_LIKELIHOOD = 0.3
 # Empty slots are given up once there are so many slots per node of the largest member.
 _SPARE_SLOTS = 1.15
+# Where a sketch stands for the rows, a step on the constants takes as long as some generations: they
+# are taken less often by this factor.
+_LESS_OFTEN = 4
 # Quantiles are those of at least so many rows, if there are as many.
 _QUANTILE_ROWS = 128
 # The scale of the loss is that of so many rows.
@@ -239,12 +242,23 @@ class Grower:
         """A factorisation for the present columns and penalty on the searched rows, if known."""
         return self._summary(self.searched).factor
 
+    @property
+    def refine_every(self) -> int:
+        """Generations from one refinement of constants and penalty to the next."""
+        every = self.settings.refine_every
+        return every if self._sketch_is_all else _LESS_OFTEN * every
+
+    @property
+    def _sketch_is_all(self) -> bool:
+        """Whether the sketch has the same rows as are searched, be it in single precision."""
+        return self._sketch.n_rows == self.searched.n_rows
+
     def on_sketch(self) -> tuple[HeldRows, Population, Curvature]:
         """Return the sketch, the population in its precision, and the quadratic model there."""
         sketch = self.sketch
         rough = self.population.to(dtype=sketch.columns.dtype)
-        if sketch.n_rows == self.searched.n_rows:
-            # Of the same rows, be it in single precision, there is a model already.
+        if self._sketch_is_all:
+            # There is a model already.
             return sketch, rough, self.curvature
         return sketch, rough, self._model(sketch, rough)
 

@@ -27,6 +27,7 @@ from .threads import in_order
 
 __all__ = [
     "Block", "HeldRows", "Inputs", "MemoryRows", "RowSource", "RowsPart", "StreamedRows", "Sums",
+    "add_up",
 ]  # fmt: skip
 
 
@@ -64,6 +65,11 @@ class Block:
     columns: Tensor
     target: Tensor
     weight: Tensor
+
+    def split(self, size: int) -> list[Block]:
+        """Return the block in pieces of so many rows."""
+        parts = (part.split(size, dim=-1) for part in (self.columns, self.target, self.weight))
+        return [Block(*piece) for piece in zip(*parts, strict=True)]
 
 
 Sums = tuple[Tensor, ...]
@@ -109,7 +115,7 @@ class HeldRows(ABC):
             Block(columns[..., rows], self.target[..., rows], self.weight[:, rows])
             for rows in self._blocks()
         )
-        return _total(map(function, blocks))
+        return add_up(map(function, blocks))
 
     def _blocks(self) -> list[slice]:
         size = self.block_size
@@ -357,7 +363,7 @@ class StreamedRows:
         size = max(1, self.block_size // len(self.population))
         starts = range(0, len(self.weight), size)
         blocks = [slice(start, start + size) for start in starts]
-        return _total(in_order(lambda rows: function(self._block(rows)), blocks, self.n_threads))
+        return add_up(in_order(lambda rows: function(self._block(rows)), blocks, self.n_threads))
 
     def _block(self, rows: slice) -> Block:
         """Return some rows with the columns of the nodes."""
@@ -370,8 +376,8 @@ class StreamedRows:
         return Block(columns, target.expand(n_members, -1, -1), weight.expand(n_members, -1))
 
 
-def _total(parts: Iterable[Sums]) -> Sums:
-    """Return the sum of each tensor over parts, added up in their order."""
+def add_up(parts: Iterable[Sums]) -> Sums:
+    """Return the sum of each tensor over parts, in their order."""
     total: Sums | None = None
     for part in parts:
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))

@@ -32,7 +32,8 @@ class Settings:
         A node is grown if it lowers the objective by more, and pruned if it lowers it by less, than
         so many units of the noise; see `Grower.noise`.
     refine_every : int
-        Generations from one refinement of constants and penalty to the next.
+        Generations from one refinement of constants and penalty to the next; see
+        `Grower.refine_every`.
     learning_rate : float
     batch_size : int
         Of the ``adam`` solver.
