@@ -44,8 +44,8 @@ _ALPHA = 3.0
 _ALPHA_LIKELIHOOD = 0.3
 # Empty slots are given up once there are so many slots per node of the largest member.
 _SPARE_SLOTS = 1.15
-# Where a sketch stands for the rows, a step on the constants takes as long as some generations: they
-# are taken less often by this factor.
+# Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
+# is taken less often by this factor.
 _LESS_OFTEN = 4
 # Quantiles are those of at least so many rows, if there are as many.
 _QUANTILE_ROWS = 128
