@@ -225,6 +225,28 @@ def test_single_precision_steps_on_nearly_dependent_columns_lower_the_objective(
         before = after
 
 
+@pytest.mark.parametrize("wrong", [3.0, 30.0, 300.0])
+@pytest.mark.parametrize("loss", [LogLoss(), CrossEntropy()])
+def test_steps_in_a_wrong_metric_do_not_raise_the_objective(loss, wrong):
+    """As that of nearly dependent columns can be, whose products are rounded."""
+    rows, population, _ = problem(loss, 3 if isinstance(loss, CrossEntropy) else 1)
+    moments = measure_moments(rows)
+    _, right = fit(rows, population, loss, 1.0)
+    # Too long a step in one direction.
+    half = right.half.clone()
+    half[:, 2] *= wrong**0.5
+    factor = replace(right, half=half, inverse=half.mT @ half)
+    ridge = penalty(moments.gram, torch.ones(1))
+    before = first = objective(rows, population, loss, ridge)
+    for _ in range(6):
+        alpha = torch.ones(1, dtype=torch.float64)
+        population, _ = fit_head(rows, population, loss, alpha, moments, factor, 6)
+        after = objective(rows, population, loss, ridge)
+        assert after <= before
+        before = after
+    assert before < first
+
+
 def test_single_precision_head_is_near_double_precision_head():
     rows, population, _ = problem()
     fitted, _ = fit(rows, population, SquaredError(), 1.0)

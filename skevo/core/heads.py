@@ -243,25 +243,31 @@ def _accelerate(
     assert loss.metric is not None
     assert loss.highest_curvature is not None
     inverse = _free(fixed, kept).inverse
-    # In the metric of the highest curvature no plain step can overshoot.
-    length = loss.metric / loss.highest_curvature
     beta = ahead = known = slope = coefficients(population)
     momentum = torch.ones_like(fixed.degrees)
+    # In the metric of the highest curvature no plain step can overshoot, but for rounding.
+    length = torch.full_like(momentum, loss.metric / loss.highest_curvature)
     value = lowest = torch.full_like(momentum, torch.inf)
-    active = torch.ones_like(momentum, dtype=torch.bool)
+    active = plain = torch.ones_like(momentum, dtype=torch.bool)
     for _ in range(n_steps):
         trial = with_coefficients(population, ahead)
         current, gradient = _evaluate(rows, trial, loss, fixed.ridge)
-        move = length * (inverse @ gradient)
+        move = _wide(length) * (inverse @ gradient)
         settled = _expected(gradient, move) <= 1e-7 * current.abs()
         faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum.square()).sqrt())
-        # Where the momentum overshot, start again from the last point, with a plain step.
+        best = active & (current <= lowest)
+        known = torch.where(_wide(best), ahead, known)
+        slope = torch.where(_wide(best), gradient, slope)
+        lowest = torch.where(best, current, lowest)
+        # Where the momentum overshot, start again from the last point, with a plain step. Where
+        # that did, columns are so close to dependent that the metric is wrong: take shorter ones.
         onward = active & (current <= value)
-        known = torch.where(_wide(onward), ahead, known)
-        slope = torch.where(_wide(onward), gradient, slope)
-        lowest = torch.where(onward, current, lowest)
-        new = torch.where(_wide(onward), ahead + move, beta)
-        ahead = new + _wide(torch.where(onward, (momentum - 1.0) / faster, 0.0)) * (new - beta)
+        wrong = active & ~onward & plain
+        length = torch.where(wrong, 0.1 * length, length)
+        new = torch.where(_wide(onward), ahead + move, torch.where(_wide(wrong), known, beta))
+        inertia = torch.where(onward, (momentum - 1.0) / faster, 0.0)
+        plain = inertia == 0.0
+        ahead = new + _wide(inertia) * (new - beta)
         momentum = torch.where(onward, faster, 1.0)
         value = torch.where(onward, current, torch.inf)
         beta = new
