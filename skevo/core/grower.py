@@ -46,7 +46,7 @@ _ALPHA_LIKELIHOOD = 0.3
 _SPARE_SLOTS = 1.15
 # Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
 # is taken less often by this factor.
-_LESS_OFTEN = 4
+_LESS_OFTEN = 2
 # Quantiles are those of at least so many rows, if there are as many.
 _QUANTILE_ROWS = 128
 # The scale of the loss is that of so many rows.
