@@ -226,10 +226,10 @@ def test_single_precision_steps_on_nearly_dependent_columns_lower_the_objective(
 
 
 @pytest.mark.parametrize("wrong", [3.0, 30.0, 300.0])
-@pytest.mark.parametrize("loss", [LogLoss(), CrossEntropy()])
-def test_steps_in_a_wrong_metric_do_not_raise_the_objective(loss, wrong):
+def test_steps_in_a_wrong_metric_do_not_raise_the_objective(wrong):
     """As that of nearly dependent columns can be, whose products are rounded."""
-    rows, population, _ = problem(loss, 3 if isinstance(loss, CrossEntropy) else 1)
+    loss = CrossEntropy()
+    rows, population, _ = problem(loss, 3)
     moments = measure_moments(rows)
     _, right = fit(rows, population, loss, 1.0)
     # Too long a step in one direction.
