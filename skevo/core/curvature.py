@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,27 +35,49 @@ class Curvature:
     ----------
     matrix : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
         :math:`M = \sum_i w_i h_i [1, c_i][1, c_i]' + P`, with the penalty on its diagonal.
-    inverse : Tensor of shape (n_members, n_columns + 1, n_columns + 1)
-        Its (pseudo-)inverse.
     half : Tensor of shape (n_members, n, n_columns + 1)
-        ``half.mT @ half`` is the inverse.
+        ``half.mT @ half`` is its (pseudo-)inverse.
     gradient : Tensor of shape (n_members, n_columns + 1, n_outputs)
         :math:`\sum_i w_i [1, c_i] r_i' - P [b, W]'`; zero where the head is optimal.
     ridge : Tensor of shape (n_members, n_columns + 1)
         Diagonal of the penalty P.
-    degrees : Tensor of shape (n_members,)
-        Effective degrees of freedom of the head, trace of the inverse times the unpenalised part.
     rounding : float
         The share of the diagonal that was added to it before the factorisation.
+    derived : dict of Tensor
+        What has been computed from these, for any gradient.
     """
 
     matrix: Tensor
-    inverse: Tensor
     half: Tensor
     gradient: Tensor
     ridge: Tensor
-    degrees: Tensor
     rounding: float
+    derived: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def inverse(self) -> Tensor:
+        """The (pseudo-)inverse, of shape (n_members, n_columns + 1, n_columns + 1).
+
+        It takes twice as long as the factorisation, and who solves once has no need of it.
+        """
+        if "inverse" not in self.derived:
+            self.derived["inverse"] = self.half.mT @ self.half
+        return self.derived["inverse"]
+
+    @property
+    def degrees(self) -> Tensor:
+        """Effective degrees of freedom of the head, of shape (n_members,).
+
+        The trace of the inverse times the unpenalised part.
+        """
+        if "degrees" not in self.derived:
+            penalty = (self.inverse.diagonal(dim1=1, dim2=2) * self.ridge).sum(dim=1)
+            self.derived["degrees"] = (self.inverse * self.matrix).sum(dim=(1, 2)) - penalty
+        return self.derived["degrees"]
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Return the inverse times a right-hand side of shape (n_members, n_columns + 1, n)."""
+        return self.half.mT @ (self.half @ right)
 
     def with_gradient(self, gradient: Tensor) -> Curvature:
         """Return the model with another gradient."""
@@ -150,7 +172,7 @@ class Curvature:
             unpenalised = (self.matrix - torch.diag_embed(self.ridge)) * kept
             dtype = torch.float32 if self.rounding else torch.float64
             found = factorise(unpenalised, torch.where(gone, 1.0, self.ridge), dtype)
-            found = replace(found, inverse=found.inverse * kept)
+            found = replace(found, half=found.half * ~gone[:, None], derived={})
         return found.with_gradient(self.gradient)
 
     def compact(self, kept: Tensor) -> Curvature:
@@ -178,22 +200,14 @@ class Curvature:
         )
 
     def _updated(self, matrix: Tensor, inverse: Tensor, half: Tensor, ridge: Tensor) -> Curvature:
-        penalty = (inverse.diagonal(dim1=1, dim2=2) * ridge).sum(dim=1)
-        degrees = (inverse * matrix).sum(dim=(1, 2)) - penalty
-        nothing = torch.zeros_like(matrix[..., :0])
+        nothing, derived = torch.zeros_like(matrix[..., :0]), {"inverse": inverse}
         return replace(
-            self,
-            matrix=matrix,
-            inverse=inverse,
-            half=half,
-            gradient=nothing,
-            ridge=ridge,
-            degrees=degrees,
+            self, matrix=matrix, half=half, gradient=nothing, ridge=ridge, derived=derived
         )
 
 
 def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvature:
-    """Invert the penalised curvature, by Cholesky or, where it is singular, by eigenvalues.
+    """Factorise the penalised curvature, by Cholesky or, where it is singular, by eigenvalues.
 
     Products of single-precision columns are off by their rounding, which is added to the diagonal.
     """
@@ -218,10 +232,7 @@ def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvatu
         inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
         half[singular] = inverse_root[..., None] * vectors.mT
     half *= unit[..., None, :]
-    inverse = half.mT @ half
-    degrees = (inverse * unpenalised).sum(dim=(-2, -1))
-    nothing = torch.zeros_like(matrix[..., :0])
-    return Curvature(matrix, inverse, half, nothing, ridge, degrees, rounding)
+    return Curvature(matrix, half, torch.zeros_like(matrix[..., :0]), ridge, rounding)
 
 
 def _penalised(unpenalised: Tensor, ridge: Tensor) -> Tensor:

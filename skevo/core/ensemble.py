@@ -44,7 +44,7 @@ _LEAST_ALPHA = 500.0
 # In standard deviations, how far a correction may be from its mean.
 _FARTHEST = 4.0
 # Rows whose columns are in memory at a time.
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)

@@ -218,10 +218,10 @@ def _minimise(
         return _newton(rows, population, loss, ridge, n_steps, kept)
     if not isinstance(loss, SquaredError):
         return _accelerate(rows, population, loss, fixed, n_steps, kept)
-    inverse = _free(fixed, kept).inverse
-    beta = inverse @ moments.cross
+    free = _free(fixed, kept)
+    beta = free.solve(moments.cross)
     # One step of iterative refinement: the inverse of nearly dependent columns is inexact.
-    beta = beta + inverse @ moments.gradient(beta, ridge)
+    beta = beta + free.solve(moments.gradient(beta, ridge))
     gradient = torch.zeros_like(beta) if kept is None else moments.gradient(beta, ridge)
     return with_coefficients(population, beta), fixed.with_gradient(gradient)
 
@@ -242,9 +242,9 @@ def _accelerate(
     """Take accelerated steps in a fixed metric until the expected gain is negligible."""
     assert loss.metric is not None
     assert loss.highest_curvature is not None
-    inverse = _free(fixed, kept).inverse
+    free = _free(fixed, kept)
     beta = ahead = known = slope = coefficients(population)
-    momentum = torch.ones_like(fixed.degrees)
+    momentum = torch.ones_like(beta[:, 0, 0])
     # In the metric of the highest curvature no plain step can overshoot, but for rounding.
     length = torch.full_like(momentum, loss.metric / loss.highest_curvature)
     value = lowest = torch.full_like(momentum, torch.inf)
@@ -252,7 +252,7 @@ def _accelerate(
     for _ in range(n_steps):
         trial = with_coefficients(population, ahead)
         current, gradient = _evaluate(rows, trial, loss, fixed.ridge)
-        move = _wide(length) * (inverse @ gradient)
+        move = _wide(length) * free.solve(gradient)
         settled = _expected(gradient, move) <= 1e-7 * current.abs()
         faster = 0.5 * (1.0 + (1.0 + 4.0 * momentum.square()).sqrt())
         best = active & (current <= lowest)
@@ -295,7 +295,7 @@ def _newton(
     active = torch.ones_like(current, dtype=torch.bool)
     for _ in range(n_steps):
         model = _model(rows, population, loss, ridge, gradient)
-        move = _free(model, kept).inverse @ gradient
+        move = _free(model, kept).solve(gradient)
         expected = _expected(gradient, move)
         active = active & (expected > 1e-6 * current)
         if not active.any():

@@ -10,6 +10,7 @@ zero.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -357,6 +358,9 @@ class StreamedRows:
         self.block_size = block_size
         self.n_threads = n_threads if weight.device.type == "cpu" else 1
         self.total_weight = weight.sum(dtype=torch.float64).expand(len(population))
+        # Two threads with many small calls wait for each other's interpreter; one that computes
+        # columns beside another that multiplies them does not.
+        self._turn = threading.Lock()
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
@@ -371,7 +375,8 @@ class StreamedRows:
         n_members = len(population)
         columns = inputs.new_empty(n_members, population.n_columns, inputs.shape[1])
         columns[:, : len(inputs)] = inputs
-        compute_columns(population, columns)
+        with self._turn:
+            compute_columns(population, columns)
         target, weight = self.target[:, rows], self.weight[rows]
         return Block(columns, target.expand(n_members, -1, -1), weight.expand(n_members, -1))
 

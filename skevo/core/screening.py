@@ -194,7 +194,7 @@ def screen(
     inner = inner * unit[..., None] * unit[:, None] if pairs else inner * unit.square()
     both = usable[..., None] & usable[:, None] if pairs else usable
     inner = torch.where(both, inner, 0.0)
-    slope = slope - cross @ (curvature.inverse @ curvature.gradient)
+    slope = slope - cross @ curvature.solve(curvature.gradient)
     if directions is not None:
         slope = torch.where(slope * directions[..., None] < 0, 0.0, slope)
 
