@@ -6,6 +6,7 @@ import reference
 import torch
 from builders import TAME, alone, crowd, normal, random_network, rows_for, singles, target_for
 
+from skevo.core import screening
 from skevo.core.columns import node_columns
 from skevo.core.heads import fit_head, objective, quadratic_model
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
@@ -298,6 +299,20 @@ def test_screen_of_a_large_pool_equals_that_of_its_parts():
         together = torch.cat([getattr(part, name) for part in parts], dim=1)
         # Sums of 5000 terms.
         torch.testing.assert_close(getattr(found, name), together, rtol=1e-8, atol=1e-8)
+
+
+@LOSSES
+def test_screen_of_some_members_at_a_time_equals_that_of_all(loss, n_outputs, monkeypatch):
+    rows, population = crowd(loss, n_outputs, n_samples=2500)
+    nodes = candidates(population)
+    nodes.operator[1, 2:] = EMPTY
+    model = ALPHA, quadratic_model(rows, population, loss, ALPHA)
+    found = []
+    for chunk in (2**20, 1):
+        monkeypatch.setattr(screening, "_CHUNK", chunk)
+        found.append(screen(rows, population, loss, *model, nodes, pairs=True))
+    for name in ("gain", "cross", "inner", "slope", "target"):
+        assert torch.equal(*(getattr(each, name) for each in found))
 
 
 @pytest.mark.parametrize("threshold", [0.5, 5.0, 1e9])

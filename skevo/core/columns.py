@@ -14,7 +14,10 @@ from .operators import Operator
 from .population import EMPTY, Plan, Population
 from .topology import Index, kinds
 
-__all__ = ["compute_columns", "empty_columns", "flatten", "node_columns", "of_nodes", "operands"]
+__all__ = [
+    "compute_columns", "empty_columns", "flatten", "has_many_rows", "node_columns", "of_nodes",
+    "operands",
+]  # fmt: skip
 
 # From so many rows on the calls of a node by itself cost less than to gather the operands of many.
 # What threads share of several nodes may end within a vector, whose bits are others then.
@@ -76,7 +79,7 @@ def compute_columns(
     empty_columns(columns[:, wiring.n_inputs :], ~wiring.present)
     own = plan.member * step + wiring.n_inputs + plan.slot
     factors = of_nodes(population.scale.reciprocal(), plan)
-    if _has_many_rows(table):
+    if has_many_rows(table):
         out = [table.select(0, at) for at in own.tolist()]
         _write(population.operators, population.constants, plan, table, step, out, factors)
         return
@@ -112,11 +115,13 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
     table, step = flatten(columns)
     present = nodes.operator != EMPTY
     kind = kinds(nodes.operator, nodes.left, nodes.right)
-    if _has_many_rows(table):
-        result = columns.new_zeros(n_members, n_new, n_rows)
+    if has_many_rows(table):
+        result = columns.new_empty(n_members, n_new, n_rows)
         plan = _side_by_side(nodes, kind, present)
-        places = result.view(-1, n_rows)
-        out = [places.select(0, at) for at in (plan.member * n_new + plan.slot).tolist()]
+        places = result.view(-1, n_rows).unbind()
+        for at in np.flatnonzero(~present).tolist():
+            places[at].zero_()
+        out = [places[at] for at in (plan.member * n_new + plan.slot).tolist()]
         _write(population.operators, nodes.constant, plan, table, step, out)
         return result
     # In a pool all members have the same kind at the same place, in order: what a call returns
@@ -152,8 +157,9 @@ def _side_by_side(nodes: Nodes, kind: Index, some: NDArray[np.bool_]) -> Plan:
     return Plan.of(member, slot, left, right, kind, np.zeros_like(kind))
 
 
-def _has_many_rows(table: Tensor) -> bool:
-    return table.device.type == "cpu" and table.shape[1] >= _MANY_ROWS
+def has_many_rows(columns: Tensor) -> bool:
+    """Return whether the nodes of columns of shape (..., n_samples) are computed one by one."""
+    return columns.device.type == "cpu" and columns.shape[-1] >= _MANY_ROWS
 
 
 def _write(

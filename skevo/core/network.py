@@ -57,6 +57,10 @@ class Nodes:
             for start in range(0, max(len(self), 1), size)
         ]
 
+    def of(self, members: slice) -> Nodes:
+        """Return the nodes of some of the members."""
+        return Nodes(*(getattr(self, each.name)[members] for each in fields(self)))
+
     def take(self, places: Index) -> Nodes:
         """Return some of the nodes.
 

@@ -19,14 +19,14 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .columns import node_columns
+from .columns import has_many_rows, node_columns
 from .curvature import Curvature
 from .losses import Loss
 from .moments import Products, sum_in_parts, times
@@ -153,19 +153,15 @@ def screen(
         rows_of = [weight, metric, residual, block.target * weight]
         ends = torch.cat(rows_of if pairs else rows_of[:3], dim=1)
         # Of the two factors of the large product, the smaller one is weighted.
-        few = pairs or len(nodes) < block.columns.shape[1]
-        present = block.columns
-        if not few:
-            present = torch.cat([ends, times(block.columns, metric)], dim=1)
-        n_chunk = len(nodes) if pairs else _CHUNK // block.weight.numel()
+        if pairs or len(nodes) < block.columns.shape[1]:
+            return (_of_few(population, nodes, block.columns, ends, metric, pairs, constant),)
+        present = torch.cat([ends, times(block.columns, metric)], dim=1)
         parts = []
-        for chunk in nodes.split(max(16, n_chunk)):
+        for chunk in nodes.split(max(16, _CHUNK // block.weight.numel())):
             z = node_columns(population, chunk, block.columns)
-            part = _of_few(z, present, ends, metric, pairs) if few else (z @ present.mT).double()
-            if constant is None:
-                squares = (z.square_() @ ends[:, :2].mT).double()
-                part = torch.cat([part, squares], dim=2)
-            parts.append(part)
+            products = (z @ present.mT).double()
+            squares = (z.square_() @ ends[:, :2].mT).double()
+            parts.append(torch.cat([products, squares], dim=2))
         return (torch.cat(parts, dim=1),)
 
     products = rows.reduce(function)[0]
@@ -208,17 +204,43 @@ def screen(
     return Screened(replace(nodes, scale=scale), gain, cross, inner, slope, alpha, target)
 
 
-def _of_few(z: Tensor, present: Tensor, ends: Tensor, metric: Tensor, pairs: bool) -> Tensor:
-    """Return the products of few candidates with ends and present columns, and among them."""
+def _of_few(
+    population: Population,
+    nodes: Nodes,
+    columns: Tensor,
+    ends: Tensor,
+    metric: Tensor,
+    pairs: bool,
+    constant: float | None,
+) -> Tensor:
+    """Return the products of few candidates with ends and present columns, and among them.
 
-    def function(some: slice) -> Tensor:
-        own = z[..., some]
-        weighted = times(own, metric[..., some])
-        parts = [own @ ends[..., some].mT, weighted @ present[..., some].mT]
-        parts += [weighted @ own.mT] if pairs else []
-        return torch.cat(parts, dim=2)
+    Many rows are gone through by some members at a time, whose candidates then fit in the cache.
+    """
 
-    return sum_in_parts(z.shape[2], function)
+    def of_some(members: slice) -> Tensor:
+        present, first, own_metric = columns[members], ends[members], metric[members]
+        z = node_columns(population, nodes.of(members), present)
+
+        def function(rows: slice) -> Tensor:
+            own = z[..., rows]
+            weighted = times(own, own_metric[..., rows])
+            parts = [own @ first[..., rows].mT, weighted @ present[..., rows].mT]
+            parts += [weighted @ own.mT] if pairs else []
+            return torch.cat(parts, dim=2)
+
+        products = sum_in_parts(z.shape[2], function)
+        if constant is not None:
+            return products
+        return torch.cat([products, (z.square_() @ first[:, :2].mT).double()], dim=2)
+
+    n_members, n_threads = len(columns), torch.get_num_threads()
+    # As many as threads can share; at least two, whose products they do not divide.
+    size = max(2, n_threads, _CHUNK // (len(nodes) * columns.shape[2] + 1))
+    if not has_many_rows(columns) or n_members < 2 * size:
+        return of_some(slice(n_members))
+    bounds = np.linspace(0, n_members, n_members // size + 1).round().astype(int).tolist()
+    return torch.cat([of_some(slice(*pair)) for pair in pairwise(bounds)])
 
 
 @np.errstate(over="ignore")
