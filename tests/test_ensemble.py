@@ -49,7 +49,8 @@ def penalty_of(loss, average, weight, expected_loss):
     share = weight / weight.sum()
     signal = ((average - (average @ share)[:, None]).square() @ share).mean()
     noise = expected_loss if isinstance(loss, SquaredError) else 1.0
-    return float(weight.sum() * noise / signal) + 500.0
+    n_rows = float(weight.sum())
+    return n_rows * float(noise / signal) ** 1.5 + 15_000.0 / n_rows**0.5
 
 
 @pytest.mark.parametrize("n_outputs", [1, 3])

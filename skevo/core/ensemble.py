@@ -38,9 +38,9 @@ CORRECTED_ROWS = 20_000
 # It has at most so many nodes, as many as the default number of members can have: its cost grows
 # with their square and cube.
 MOST_NODES = 1600
-# The penalty is at least this: few rows say little about what networks miss that were fitted to
-# them.
-_LEAST_ALPHA = 500.0
+# The penalty is at least this over the root of the number of rows: few of them say little about
+# what networks miss that were fitted to them.
+_LEAST_ALPHA = 15_000.0
 # In standard deviations, how far a correction may be from its mean.
 _FARTHEST = 4.0
 # Rows whose columns are in memory at a time.
@@ -129,10 +129,11 @@ class Ensemble:
     ) -> Ensemble:
         r"""Return the ensemble with a correction of its members' average.
 
-        The prior says that the correction explains as much as the average does, so that the
-        penalty is the ratio of noise to signal for each row,
-        :math:`\alpha = n \sigma^2 / \mathrm{var}(\bar f)`, where :math:`\sigma^2` is the error that
-        is expected of the average, or 1 for likelihoods.
+        The penalty is a power of the ratio of noise to signal for each row,
+        :math:`\alpha = n (\sigma^2 / \mathrm{var}(\bar f))^{3/2}`, where :math:`\sigma^2` is the
+        error that is expected of the average, or 1 for likelihoods. A power of 1 would say that the
+        correction explains as much as the average does; where there is little noise, a smaller
+        penalty was seen to be better.
 
         Parameters
         ----------
@@ -155,8 +156,9 @@ class Ensemble:
         average = self.output(lambda some: inputs[:, some], len(weight))
         signal = weighted_deviation(average, weight).square()
         loss = loss.at_scale(average, target, weight)
-        noise = _noise(loss, average, target, weight, members)
-        alpha = noise * weight.sum() / signal.mean() + _LEAST_ALPHA
+        ratio = _noise(loss, average, target, weight, members) / signal.mean()
+        n_rows = weight.sum()
+        alpha = n_rows * ratio**1.5 + _LEAST_ALPHA / n_rows.sqrt()
         if not torch.isfinite(alpha):
             # Nothing is known of the noise, or there is no signal.
             return self
