@@ -6,6 +6,7 @@ import torch
 from builders import normal
 
 from skevo.core.curvature import factorise
+from skevo.core.population import choose
 
 N_MEMBERS, N_COLUMNS = 3, 9
 
@@ -140,3 +141,27 @@ def test_model_that_is_kept_up_for_long_stays_exact():
     torch.testing.assert_close(
         model.inverse[:, kept][:, :, kept], expected.inverse, rtol=1e-7, atol=1e-9
     )
+
+
+def test_members_of_two_models_keep_their_own_inverse():
+    one, other = (factorise(*matrices(seed=seed), torch.float64) for seed in (0, 1))
+    members = torch.tensor([True, False, True])
+    # Whether or not they were asked for it before.
+    for model in (one, other):
+        assert model.inverse.isfinite().all()
+    found = choose(members, one, other)
+    for member, expected in enumerate((one, other, one)):
+        torch.testing.assert_close(found.inverse[member], expected.inverse[member])
+        torch.testing.assert_close(found.degrees[member], expected.degrees[member])
+
+
+def test_inverse_is_that_of_any_gradient_and_solves():
+    gram, ridge = matrices()
+    model, right = factorise(gram, ridge, torch.float64), normal(N_MEMBERS, 1 + N_COLUMNS, 2)
+    before = model.with_gradient(right)
+    expected = torch.linalg.solve(gram + torch.diag_embed(ridge), right)
+    for _ in range(2):
+        torch.testing.assert_close(model.solve(right), expected)
+        torch.testing.assert_close(model.inverse @ right, expected)
+    assert before.inverse is model.inverse
+    assert model.with_gradient(2.0 * right).degrees is model.degrees

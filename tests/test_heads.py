@@ -235,7 +235,7 @@ def test_steps_in_a_wrong_metric_do_not_raise_the_objective(wrong):
     # Too long a step in one direction.
     half = right.half.clone()
     half[:, 2] *= wrong**0.5
-    factor = replace(right, half=half, derived={})
+    factor = replace(right, half=half)
     ridge = penalty(moments.gram, torch.ones(1))
     before = first = objective(rows, population, loss, ridge)
     for _ in range(6):

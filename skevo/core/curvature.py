@@ -44,7 +44,7 @@ class Curvature:
     rounding : float
         The share of the diagonal that was added to it before the factorisation.
     derived : dict of Tensor
-        What has been computed from these, for any gradient.
+        What has been computed from the factorisation so far.
     """
 
     matrix: Tensor
@@ -52,7 +52,8 @@ class Curvature:
     gradient: Tensor
     ridge: Tensor
     rounding: float
-    derived: dict[str, Tensor] = field(default_factory=dict)
+    # Not copied by `replace`: other factors have another inverse.
+    derived: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def inverse(self) -> Tensor:
@@ -81,7 +82,9 @@ class Curvature:
 
     def with_gradient(self, gradient: Tensor) -> Curvature:
         """Return the model with another gradient."""
-        return replace(self, gradient=gradient)
+        other = replace(self, gradient=gradient)
+        object.__setattr__(other, "derived", self.derived)
+        return other
 
     def bordered(self, unpenalised: Tensor, ridge: Tensor) -> Curvature | None:
         """Return the model with columns added behind the present ones.
@@ -172,7 +175,7 @@ class Curvature:
             unpenalised = (self.matrix - torch.diag_embed(self.ridge)) * kept
             dtype = torch.float32 if self.rounding else torch.float64
             found = factorise(unpenalised, torch.where(gone, 1.0, self.ridge), dtype)
-            found = replace(found, half=found.half * ~gone[:, None], derived={})
+            found = replace(found, half=found.half * ~gone[:, None])
         return found.with_gradient(self.gradient)
 
     def compact(self, kept: Tensor) -> Curvature:
@@ -200,10 +203,10 @@ class Curvature:
         )
 
     def _updated(self, matrix: Tensor, inverse: Tensor, half: Tensor, ridge: Tensor) -> Curvature:
-        nothing, derived = torch.zeros_like(matrix[..., :0]), {"inverse": inverse}
-        return replace(
-            self, matrix=matrix, half=half, gradient=nothing, ridge=ridge, derived=derived
-        )
+        nothing = torch.zeros_like(matrix[..., :0])
+        found = replace(self, matrix=matrix, half=half, gradient=nothing, ridge=ridge)
+        found.derived["inverse"] = inverse
+        return found
 
 
 def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvature:
