@@ -22,7 +22,7 @@ from skevo.core.moments import measure_moments
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
 from skevo.core.population import Population
-from skevo.core.proposals import quantile_table
+from skevo.core.quantiles import quantile_table
 from skevo.core.rows import MemoryRows
 from skevo.core.settings import Settings
 from skevo.core.topology import CONSTANT

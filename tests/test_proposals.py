@@ -10,7 +10,8 @@ from builders import OPERATORS, alone, network_of, normal, random_network, rando
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
 from skevo.core.population import EMPTY
-from skevo.core.proposals import N_QUANTILES, propose, propose_blindly, quantile_table
+from skevo.core.proposals import propose, propose_blindly
+from skevo.core.quantiles import N_QUANTILES, quantile_table
 from skevo.core.topology import CONSTANT, Topology
 
 N_DRAWS = 4000

@@ -13,8 +13,9 @@ from skevo import EvolvingLayer
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
 from skevo.core.population import EMPTY, Population
-from skevo.core.proposals import propose, propose_blindly, quantile_table
+from skevo.core.proposals import propose, propose_blindly
 from skevo.core.pruning import contribution_std, weakest_leaf
+from skevo.core.quantiles import quantile_table
 from skevo.core.rows import MemoryRows
 from skevo.core.topology import CONSTANT
 

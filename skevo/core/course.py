@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .grower import GrowerState
 from .network import Network
 from .population import Population
+from .state import GrowerState
 from .topology import Index
 
 __all__ = ["Course", "Evolution", "Generation", "Growth", "Stopping", "Watch", "stop_reason"]

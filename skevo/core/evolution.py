@@ -49,6 +49,10 @@ _STEPS, _STEPS_ON_BOUND = 15, 6
 # At most so many rounds of head and scale at the start, as long as the loss falls by that share.
 _SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
 
+# Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
+# is taken less often by this factor.
+_LESS_OFTEN = 2
+
 # Has groups take a generation; see `advance_all`.
 Advance = Callable[[Sequence[Any], bool], list[list[Generation]]]
 
@@ -137,7 +141,7 @@ def train(grower: Grower) -> None:
         return
     if grower.loss.is_adaptive and not grower.age:
         _find_scale(grower)
-    due = grower.age % grower.refine_every == 0
+    due = grower.age % _refine_every(grower) == 0
     grower.age += 1
     # Now and then the factorisation is made anew, rid of rounding.
     _solve_heads(grower, None if due else grower.factor)
@@ -180,6 +184,12 @@ def evolve(grower: Grower) -> None:
     nodes, products = (_mutate if grower.settings.n_candidates == 1 else _select)(grower, room)
     if (nodes.operator != EMPTY).any():
         grower.grow(nodes, products)
+
+
+def _refine_every(grower: Grower) -> int:
+    """Return the generations from one refinement of constants and penalty to the next."""
+    every = grower.settings.refine_every
+    return every if grower.sketch_is_all else _LESS_OFTEN * every
 
 
 def _assess(grower: Grower) -> list[Generation]:
@@ -249,7 +259,7 @@ def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
         n_steps = _STEPS_ON_BOUND if grower.loss.metric is not None else 1
     population, curvature = fit_head(
         grower.rows, grower.population, grower.loss, grower.alpha, grower.moments, factor,
-        n_steps, directions=grower.directions,
+        n_steps, directions=grower.constraints.of_columns(grower.population),
     )  # fmt: skip
     grower.rehead(population, curvature)
 
@@ -272,7 +282,7 @@ def _choose_alpha(grower: Grower) -> None:
         grower.curvature,
         grower.population,
         variances(grower.moments.gram).sqrt(),
-        0.5 * grower.summed_square,
+        0.5 * grower.residuals.summed_square,
         grower.rows.total_weight,
     )
     if not torch.equal(alpha, grower.alpha):
@@ -312,7 +322,8 @@ def _mutate(grower: Grower, room: Index) -> tuple[Nodes, None]:
     )
     one = population.scale.new_ones(len(population), 1)
     values = torch.as_tensor(constant, dtype=one.dtype, device=one.device)
-    nodes = grower.allowed(Nodes(operator, left, right, values, one))
+    nodes = Nodes(operator, left, right, values, one)
+    nodes = grower.constraints.allowed(population, nodes)
     column = node_columns(population, nodes, sketch.columns)
     spread = weighted_deviation(column, sketch.weight)
     finite = torch.isfinite(spread)
@@ -334,18 +345,26 @@ def _select(grower: Grower, room: Index) -> tuple[Nodes, Products | None]:
         Of their columns on the searched rows, where the screening has computed them.
     """
     settings, population, loss = grower.settings, grower.population, grower.loss
-    pool = grower.allowed(
-        propose(population, settings.n_candidates, grower.quantiles, grower.generators, grower.age)
+    constraints = grower.constraints
+    pool = propose(
+        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age
     )
+    pool = constraints.allowed(population, pool)
     sketch, rough, model = grower.on_sketch()
     rated = screen(
-        sketch, rough, loss, grower.alpha_on(sketch), model, pool, grower.directions_of(pool)
+        sketch,
+        rough,
+        loss,
+        grower.alpha_on(sketch),
+        model,
+        pool,
+        constraints.of_nodes(population, pool),
     )
     short = rated.best(settings.n_short)
     searched, alpha = grower.searched, grower.alpha_on(grower.searched)
     screened = screen(
-        searched, population, loss, alpha, grower.curvature, short, grower.directions_of(short),
-        pairs=True,
+        searched, population, loss, alpha, grower.curvature, short,
+        constraints.of_nodes(population, short), pairs=True,
     )  # fmt: skip
     threshold = _threshold(grower)
     picked, gains = pick(screened, grower.curvature, 2 * settings.n_new, threshold)

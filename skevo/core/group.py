@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .course import Evolution
 from .folds import Task
-from .grower import GrowerState
 from .network import Network
 from .population import Population
+from .state import GrowerState
 from .table import AnyTable
 from .topology import Index
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,72 +17,29 @@ from torch import Tensor
 
 from .curvature import Curvature
 from .gradient import GradientTrainer
-from .heads import (
-    ROUNDING,
-    coefficients,
-    dispersion,
-    mean_loss,
-    objective,
-)
+from .heads import ROUNDING
 from .losses import Loss, SquaredError
 from .moments import Moments, Products
-from .monotone import STILL, Constraints
+from .monotone import Constraints
 from .network import Nodes
 from .population import Population, choose
-from .proposals import N_QUANTILES, quantile_table
+from .quantiles import Quantiles
+from .residuals import Residuals
+from .ridge import first_alpha
 from .rows import HeldRows, MemoryRows
 from .settings import Settings
-from .summary import Summary, SummaryState
+from .state import GrowerState
+from .summary import Summary
 from .topology import Index
 
-__all__ = ["SCALE_ROWS", "Grower", "GrowerState"]
+__all__ = ["SCALE_ROWS", "Grower"]
 
-# The penalty that is not given: for squared error, where the choice by cross-validation begins.
-_ALPHA = 3.0
-_ALPHA_LIKELIHOOD = 0.3
 # Empty slots are given up once there are so many slots per node of the largest member.
 _SPARE_SLOTS = 1.15
-# Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
-# is taken less often by this factor.
-_LESS_OFTEN = 2
 # Quantiles are those of at least so many rows, if there are as many.
 _QUANTILE_ROWS = 128
 # The scale of the loss is that of so many rows.
 SCALE_ROWS = 1000
-
-
-@dataclass(frozen=True)
-class GrowerState:
-    """What a grower needs, beside rows and settings, to go on where another one stopped.
-
-    Attributes
-    ----------
-    population : Population
-        Of the last generation, not of the best.
-    summaries : list of SummaryState
-        Of the training rows and of the sketch, as they were put together.
-    curvature : Curvature
-        On the searched rows.
-    loss : Loss
-        At the scale of the last generation.
-    alpha, noise, loss_value : Tensor of shape (n_members,)
-    age : int
-    generators : list of Tensor
-        States of the random generators.
-    optimizer : dict or None
-        State of the ``adam`` solver's optimizer.
-    """
-
-    population: Population
-    summaries: list[SummaryState]
-    curvature: Curvature
-    loss: Loss
-    alpha: Tensor
-    noise: Tensor
-    loss_value: Tensor
-    age: int
-    generators: list[Tensor]
-    optimizer: dict[str, Any] | None
 
 
 class Grower:
@@ -120,6 +75,8 @@ class Grower:
         What predictions will be clipped to; None where they are not.
     trainer : GradientTrainer or None
         What holds the optimizer of the ``adam`` solver.
+    constraints : Constraints
+        On what outputs must do as an input rises.
     """
 
     def __init__(
@@ -138,19 +95,19 @@ class Grower:
         self.settings = settings
         self.generators = list(generators)
         self.age = 0
-        self.alpha = torch.full_like(rows.total_weight, _first_alpha(loss, settings))
+        self.alpha = torch.full_like(rows.total_weight, first_alpha(loss, settings))
         self.trainer = (
             GradientTrainer(population.network(0), settings.learning_rate, settings.batch_size)
             if settings.solver == "adam"
             else None
         )
         self.limits = loss.limits(rows.target, rows.weight)
-        self._constraints = None if monotonic is None else Constraints(monotonic)
+        self.constraints = Constraints(monotonic)
         self._rows, self._sketch, self._validation = rows, sketch, validation
         # The sketch may be the training rows themselves.
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
         self._curvature: Curvature | None = None
-        self._quantiles = sketch.weight.new_empty(len(population), 0, N_QUANTILES)
+        self._quantiles = Quantiles(sketch.weight)
         self.loss_value = torch.full_like(self.alpha, torch.nan)
         self._noise: Tensor | None = None
 
@@ -158,8 +115,6 @@ class Grower:
     def n_members(self) -> int:
         """Members of the group."""
         return len(self.population)
-
-    # -- rows ----------------------------------------------------------------------------------
 
     @property
     def rows(self) -> HeldRows:
@@ -190,8 +145,6 @@ class Grower:
         rows.store.assign(self.population)
         return rows
 
-    # -- statistics ----------------------------------------------------------------------------
-
     def _summary(self, rows: HeldRows) -> Summary:
         """Return the summary of the training rows or the sketch, once they hold the columns."""
         return self._summaries[self._held(rows)]
@@ -211,31 +164,7 @@ class Grower:
     def _model(self, rows: HeldRows, population: Population) -> Curvature:
         """Return the quadratic model on some rows; weights that are kept at zero do not pull."""
         model = self._summary(rows).model(population, self.alpha_on(rows))
-        directions = self.directions
-        if directions is None:
-            return model
-        still = (directions != STILL) & (population.weight[:, 0] == 0)
-        pull = model.gradient[:, 1:].masked_fill(still[..., None], 0.0)
-        return model.with_gradient(torch.cat([model.gradient[:, :1], pull], dim=1))
-
-    @property
-    def directions(self) -> Tensor | None:
-        """What head weights must not have the opposite sign of; None if nothing is constrained."""
-        if self._constraints is None:
-            return None
-        return self._constraints.of_columns(self.population)
-
-    def directions_of(self, nodes: Nodes) -> Tensor | None:
-        """Return the same of nodes that read the population's columns."""
-        if self._constraints is None:
-            return None
-        return self._constraints.of_nodes(self.population, nodes)
-
-    def allowed(self, nodes: Nodes) -> Nodes:
-        """Return nodes without those that could go either way as constrained inputs rise."""
-        if self._constraints is None:
-            return nodes
-        return self._constraints.allowed(self.population, nodes)
+        return self.constraints.at_rest(population, model)
 
     @property
     def factor(self) -> Curvature | None:
@@ -243,13 +172,7 @@ class Grower:
         return self._summary(self.searched).factor
 
     @property
-    def refine_every(self) -> int:
-        """Generations from one refinement of constants and penalty to the next."""
-        every = self.settings.refine_every
-        return every if self._sketch_is_all else _LESS_OFTEN * every
-
-    @property
-    def _sketch_is_all(self) -> bool:
+    def sketch_is_all(self) -> bool:
         """Whether the sketch has the same rows as are searched, be it in single precision."""
         return self._sketch.n_rows == self.searched.n_rows
 
@@ -257,7 +180,7 @@ class Grower:
         """Return the sketch, the population in its precision, and the quadratic model there."""
         sketch = self.sketch
         rough = self.population.to(dtype=sketch.columns.dtype)
-        if self._sketch_is_all:
+        if self.sketch_is_all:
             # There is a model already.
             return sketch, rough, self.curvature
         return sketch, rough, self._model(sketch, rough)
@@ -265,63 +188,33 @@ class Grower:
     @property
     def quantiles(self) -> Tensor:
         """Quantiles of the columns on the sketch, of shape (n_members, n_columns, n_quantiles)."""
-        n_known = self._quantiles.shape[1]
-        if n_known < self.population.n_columns:
-            some = slice(None)
-            if self.sketch is not self.rows:
-                some = slice(None, None, max(1, self.sketch.n_rows // _QUANTILE_ROWS))
-            new = self.sketch.columns[:, n_known:, some]
-            new = quantile_table(new, self.sketch.weight[:, some])
-            self._quantiles = torch.cat([self._quantiles, new], dim=1)
-        return self._quantiles
+        some, sketch = slice(None), self.sketch
+        if sketch is not self.rows:
+            some = slice(None, None, max(1, sketch.n_rows // _QUANTILE_ROWS))
+        return self._quantiles.of(sketch.columns[..., some], sketch.weight[:, some])
+
+    @property
+    def residuals(self) -> Residuals:
+        """What the networks leave of the searched rows."""
+        moments = self.moments if isinstance(self.loss, SquaredError) else None
+        return Residuals(self.searched, self.population, self.loss, moments)
 
     def measure(self) -> None:
         """Update ``loss_value``, and with it ``noise``, as the population has been trained."""
-        if isinstance(self.loss, SquaredError):
-            self.loss_value = 0.5 * self._mean_square()
-        else:
-            self.loss_value = mean_loss(self.searched, self.population, self.loss)
-        self._noise = None
+        self.loss_value, self._noise = self.residuals.mean_loss, None
 
     @property
     def noise(self) -> Tensor:
-        """What a column of pure noise lowers the objective by, on average, for each member.
-
-        Half the variance of the residual in units of the curvature, summed over outputs, or 1/2 for
-        log-likelihoods.
-        """
+        """What a column of pure noise lowers the objective by, on average, for each member."""
         if self._noise is None:
-            self._noise = (
-                torch.full_like(self.alpha, 0.5) if self.loss.known_scale else self._scatter()
-            )
+            self._noise = self.residuals.noise(self.curvature)
         return self._noise
 
     @property
     def apparent_noise(self) -> Tensor:
-        """What it lowers the quadratic model of the objective by.
-
-        A bound on the curvature makes that less: where the fit is confident, many times.
-        """
+        """What it lowers the quadratic model by, which may rest on a bound of the curvature."""
         bounded = self.loss.known_scale and self.loss.metric is not None
-        return self._scatter() if bounded else self.noise
-
-    def _scatter(self) -> Tensor:
-        """Return half the mean squared residual, corrected by what noise has been fitted away."""
-        spent = self.curvature.degrees / self.searched.total_weight
-        return 0.5 * self._mean_square() / (1.0 - spent).clamp(min=0.1)
-
-    def _mean_square(self) -> Tensor:
-        """Return the mean squared residual of the searched rows, in units of the curvature."""
-        if isinstance(self.loss, SquaredError):
-            return self.summed_square / self.searched.total_weight
-        return dispersion(self.searched, self.population, self.loss)
-
-    @property
-    def summed_square(self) -> Tensor:
-        """The sum of squared residuals of the searched rows, in units of the curvature."""
-        if isinstance(self.loss, SquaredError):
-            return self.moments.squared_residual(coefficients(self.population))
-        return self._mean_square() * self.searched.total_weight
+        return self.residuals.scatter(self.curvature) if bounded else self.noise
 
     def alpha_on(self, rows: HeldRows) -> Tensor:
         """Return the ridge penalty for some of the training rows, by their share of the weight."""
@@ -330,14 +223,7 @@ class Grower:
     @property
     def objective(self) -> Tensor:
         """The penalised summed loss of the training rows."""
-        ridge = self.curvature.ridge
-        if not isinstance(self.loss, SquaredError):
-            return objective(self.rows, self.population, self.loss, ridge)
-        beta = coefficients(self.population)
-        penalised = (ridge[..., None] * beta.square()).sum(dim=(1, 2))
-        return 0.5 * (self.moments.squared_residual(beta) + penalised)
-
-    # -- changes -------------------------------------------------------------------------------
+        return self.residuals.objective(self.curvature.ridge)
 
     def rehead(self, population: Population, curvature: Curvature | None = None) -> None:
         """Take over a population that differs in its heads only."""
@@ -373,7 +259,7 @@ class Grower:
         """Take over a population whose constants, or everything, differ."""
         self.population = population
         self._forget()
-        self._quantiles = self._quantiles[:, :0]
+        self._quantiles.forget()
 
     def take_back(
         self, members: Tensor, population: Population, moments: Moments, curvature: Curvature
@@ -454,7 +340,7 @@ class Grower:
         n_nodes, n_slots = self.population.wiring.n_nodes.max(), self.population.scale.shape[1]
         if n_slots <= _SPARE_SLOTS * n_nodes + 1:
             return
-        holding, quantiles = self._holding(), self.quantiles
+        holding, _ = self._holding(), self.quantiles
         self.population, slots = self.population.compact()
         kept = torch.as_tensor(slots, device=self.alpha.device)
         for store in holding:
@@ -464,10 +350,7 @@ class Grower:
         columns = torch.cat([inputs, torch.where(kept < 0, -1, n_inputs + kept)], dim=1)
         for summary in self._summaries.values():
             summary.compact(columns)
-        at = columns.clamp(min=0)[..., None].expand(-1, -1, N_QUANTILES)
-        self._quantiles = quantiles.gather(1, at)
-
-    # -- going on ------------------------------------------------------------------------------
+        self._quantiles.compact(columns)
 
     @property
     def state(self) -> GrowerState:
@@ -512,12 +395,3 @@ class Grower:
         else:
             self.rescale()
             self.measure()
-
-
-def _first_alpha(loss: Loss, settings: Settings) -> float:
-    """Return the ridge penalty to start with."""
-    if settings.alpha is not None:
-        return settings.alpha
-    if settings.solver == "adam":
-        return 0.0
-    return _ALPHA_LIKELIHOOD if loss.known_scale else _ALPHA

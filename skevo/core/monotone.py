@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .curvature import Curvature
 from .network import Nodes
 from .operators import Operator
 from .population import EMPTY, Population, Wiring
@@ -106,28 +107,44 @@ class Constraints:
 
     Parameters
     ----------
-    inputs : ndarray of shape (n_members, n_inputs)
-        See `column_directions`.
+    inputs : ndarray of shape (n_members, n_inputs), or None
+        See `column_directions`; None if nothing is constrained.
     """
 
-    def __init__(self, inputs: Index) -> None:
+    def __init__(self, inputs: Index | None) -> None:
         self._inputs = inputs
         self._known: tuple[Wiring, Index] | None = None
 
-    def of_columns(self, population: Population) -> Tensor:
+    def of_columns(self, population: Population) -> Tensor | None:
         """Return the directions of all columns, of shape (n_members, n_columns)."""
+        if self._inputs is None:
+            return None
         return torch.as_tensor(self._columns(population), device=population.weight.device)
 
-    def of_nodes(self, population: Population, nodes: Nodes) -> Tensor:
+    def of_nodes(self, population: Population, nodes: Nodes) -> Tensor | None:
         """Return the directions of nodes that read the population's columns."""
+        if self._inputs is None:
+            return None
         return torch.as_tensor(self._nodes(population, nodes), device=population.weight.device)
 
     def allowed(self, population: Population, nodes: Nodes) -> Nodes:
         """Return nodes that read the population's columns, without those that may do either."""
+        if self._inputs is None:
+            return nodes
         free = self._nodes(population, nodes) != EITHER
         return replace(nodes, operator=np.where(free, nodes.operator, EMPTY))
 
+    def at_rest(self, population: Population, model: Curvature) -> Curvature:
+        """Return the model in which weights that are kept at zero do not pull."""
+        directions = self.of_columns(population)
+        if directions is None:
+            return model
+        still = (directions != STILL) & (population.weight[:, 0] == 0)
+        pull = model.gradient[:, 1:].masked_fill(still[..., None], 0.0)
+        return model.with_gradient(torch.cat([model.gradient[:, :1], pull], dim=1))
+
     def _columns(self, population: Population) -> Index:
+        assert self._inputs is not None
         wiring = population.wiring
         if self._known is None or self._known[0] is not wiring:
             found = column_directions(wiring, population.operators, self._inputs)
@@ -153,7 +170,6 @@ def weight_signs(population: Population, inputs: Index | None) -> Tensor | None:
     Tensor of shape (n_members, n_columns), or None
         See `column_directions`.
     """
-    if inputs is None:
-        return None
-    constraints = Constraints(np.broadcast_to(inputs, (len(population), len(inputs))))
-    return constraints.of_columns(population)
+    if inputs is not None:
+        inputs = np.broadcast_to(inputs, (len(population), len(inputs)))
+    return Constraints(inputs).of_columns(population)

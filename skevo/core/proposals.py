@@ -12,10 +12,9 @@ from torch import Tensor
 
 from .network import Nodes
 from .population import EMPTY, Population, Wiring
-from .statistics import weighted_quantiles
 from .topology import CONSTANT, Index
 
-__all__ = ["propose", "propose_blindly", "quantile_table"]
+__all__ = ["propose", "propose_blindly"]
 
 # Share of operands that are drawn by use; each use of a column as an operand makes it this much
 # more likely to be drawn again.
@@ -23,8 +22,6 @@ _GUIDED_SHARE = 0.8
 _GUIDED_WEIGHT = 2.0
 # The fractional parts of its multiples fill the unit interval evenly.
 _GOLDEN = 0.6180339887498949
-# How many quantiles of a column a constant is drawn from.
-N_QUANTILES = 32
 
 
 def propose_blindly(
@@ -84,7 +81,7 @@ def propose(
     n_candidates : int
         Draws of each member; fewer remain, without those drawn twice and those that exist already.
     quantiles : Tensor of shape (n_members, n_columns, n_quantiles)
-        See `quantile_table`.
+        See `skevo.core.quantiles`.
     generators : sequence of torch.Generator
         One for each member, on the CPU; its draws depend on nothing else than it and its wiring.
     generation : int
@@ -194,21 +191,3 @@ def _distinct(
     distinct[order] = np.append(True, ~repeated)
     plain = (left != CONSTANT) & (right != CONSTANT)
     return distinct.reshape(key.shape) & ~(plain & np.isin(key, present))
-
-
-def quantile_table(columns: Tensor, weight: Tensor) -> Tensor:
-    """Return the quantiles of each column that constants are drawn from.
-
-    Parameters
-    ----------
-    columns : Tensor of shape (..., n_columns, n_samples)
-    weight : Tensor of shape (..., n_samples)
-
-    Returns
-    -------
-    Tensor of shape (..., n_columns, 32)
-        At the midpoints of equal shares of the weight.
-    """
-    return weighted_quantiles(
-        columns, weight, [(k + 0.5) / N_QUANTILES for k in range(N_QUANTILES)]
-    )

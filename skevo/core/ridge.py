@@ -7,13 +7,27 @@ from torch import Tensor
 
 from .curvature import Curvature
 from .heads import coefficients
+from .losses import Loss
 from .population import Population
+from .settings import Settings
 from .threads import within
 
-__all__ = ["ALPHAS", "choose_alpha"]
+__all__ = ["ALPHAS", "choose_alpha", "first_alpha"]
 
 # The ridge path.
 ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+# The penalty that is not given: for squared error, where the choice by cross-validation begins.
+_ALPHA = 3.0
+_ALPHA_LIKELIHOOD = 0.3
+
+
+def first_alpha(loss: Loss, settings: Settings) -> float:
+    """Return the ridge penalty to start with."""
+    if settings.alpha is not None:
+        return settings.alpha
+    if settings.solver == "adam":
+        return 0.0
+    return _ALPHA_LIKELIHOOD if loss.known_scale else _ALPHA
 
 
 def choose_alpha(

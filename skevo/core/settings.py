@@ -30,10 +30,10 @@ class Settings:
         Candidates whose score is recomputed on all rows.
     grow_above, prune_below : float
         A node is grown if it lowers the objective by more, and pruned if it lowers it by less, than
-        so many units of the noise; see `Grower.noise`.
+        so many units of the noise; see `Residuals.noise`.
     refine_every : int
-        Generations from one refinement of constants and penalty to the next; see
-        `Grower.refine_every`.
+        Generations from one refinement of constants and penalty to the next; twice as many where
+        candidates are screened on some of the rows only.
     learning_rate : float
     batch_size : int
         Of the ``adam`` solver.

@@ -20,10 +20,11 @@ from .._parameters import find_device
 from ..core.course import Generation
 from ..core.evolution import advance_all
 from ..core.group import Group
-from ..core.grower import Grower, GrowerState
+from ..core.grower import Grower
 from ..core.nursery import Make
 from ..core.operators import Operator
 from ..core.population import Population
+from ..core.state import GrowerState
 from ..core.table import Table
 from ..core.threads import torch_threads
 from ._cluster import Cluster
