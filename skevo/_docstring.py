@@ -54,8 +54,9 @@ _DOCSTRING = """{summary}
     n_iter_no_change : int, "auto" or None, default="auto"
         Stop after so many generations without an improvement of the validation loss of a single
         member, or of what it lets expect of the average of several. ``"auto"`` is 12 for a
-        classifier's members that are grown side by side and 10 for a regressor's (7 for more than
-        4,096 rows), and 15 for one alone or with ``solver="adam"``. None has it go on.
+        classifier's members that are grown side by side and 10 for a regressor's (for more than
+        4,096 rows 7, but not before generation 40), and 15 for one alone or with
+        ``solver="adam"``. None has it go on.
     tol : float, default=0.02
         What counts as an improvement, relative to the best so far. A smaller one finds more, on
         large tables above all, and takes longer.

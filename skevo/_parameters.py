@@ -39,8 +39,10 @@ def find_device(name: str) -> torch.device:
 class HasParameters:
     """Constructor of both estimators."""
 
-    # Generations without an improvement, on few rows and on many, where each takes longer.
-    _patience: ClassVar[tuple[int, int]]
+    # Generations without an improvement, and how many there are at least, on few rows and on many.
+    # There each takes longer, but the first ones little; and where there is much noise, what
+    # improves is slow to be seen.
+    _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
@@ -170,9 +172,11 @@ class HasParameters:
 
     def _stopping(self, n_rows: int) -> Stopping:
         """Translate the parameters that say when to stop."""
-        patience = self.n_iter_no_change
+        patience, n_least = self.n_iter_no_change, 0
         if patience == "auto":
-            patience = self._patience[n_rows > _MANY_ROWS]
+            patience, n_least = self._patience[n_rows > _MANY_ROWS]
             if self.n_members == 1 or self._settings().solver == "adam":
-                patience = _PATIENCE_ALONE
-        return Stopping(self.n_generations, patience, self.tol, self.max_time, self.n_members)
+                patience, n_least = _PATIENCE_ALONE, 0
+        return Stopping(
+            self.n_generations, patience, self.tol, self.max_time, self.n_members, n_least
+        )

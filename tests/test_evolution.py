@@ -769,3 +769,11 @@ def test_evolution_stops_after_max_time(monkeypatch):
 def test_evolution_without_patience_goes_on(monkeypatch):
     scripted(monkeypatch, [1.0] * 10)
     assert len(evolve_alone(make_grower(), Stopping(9, None)).history) == 10
+
+
+@pytest.mark.parametrize(("n_least", "n_generations"), [(0, 2), (2, 2), (3, 3), (5, 5)])
+def test_lack_of_improvement_stops_nothing_before_the_least(monkeypatch, n_least, n_generations):
+    scripted(monkeypatch, [1.0] * 10)
+    found = evolve_alone(make_grower(), Stopping(9, 2, n_least=n_least))
+    assert found.stop_reason == "n_iter_no_change"
+    assert len(found.history) == 1 + n_generations

@@ -245,3 +245,20 @@ def test_stacking_real_data():
     X, y = load_diabetes(return_X_y=True)
     model = StackingRegressor([("evolving", EvolvingRegressor(**FAST)), ("ridge", Ridge())], cv=2)
     assert model.fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "parameters", "expected"),
+    [
+        (4100, {}, 40),
+        (4100, {"n_generations": 12}, 12),
+        (4100, {"n_iter_no_change": 4}, 4),
+        (4100, {"n_members": 1}, 15),
+        (300, {}, 10),
+    ],
+)
+def test_noise_alone_takes_the_least_of_generations(n_rows, parameters, expected):
+    X = np.random.default_rng(0).normal(size=(n_rows, 2))
+    y = np.random.default_rng(1).normal(size=n_rows)
+    model = EvolvingRegressor(**{"n_members": 2, "random_state": 0, **parameters}).fit(X, y)
+    assert model.n_iter_ == expected

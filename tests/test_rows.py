@@ -177,8 +177,12 @@ def test_grown_column_is_zero_in_an_empty_place_where_the_others_operator_overfl
     assert rows.columns[1, 3].tolist() == [0.0] * 20
 
 
+@pytest.mark.parametrize("n_moved", [1, 3, 32])
 @pytest.mark.parametrize("block_size", [64, 100_000])
-def test_columns_of_slots_that_are_emptied_and_spared_are_those_of_the_networks(block_size):
+def test_columns_of_slots_that_are_emptied_and_spared_are_those_of_the_networks(
+    block_size, n_moved, monkeypatch
+):
+    monkeypatch.setattr("skevo.core.rows._MOVED", n_moved)
     rows, population = crowd(block_size=block_size)
     for _ in range(3):
         gone = population.wiring.leaves

@@ -58,6 +58,8 @@ class Stopping:
         After so many seconds.
     n_averaged : int
         Members whose outputs will be averaged.
+    n_least : int
+        Generations before which a lack of improvement stops nothing.
     """
 
     n_generations: int = 100
@@ -65,6 +67,7 @@ class Stopping:
     tol: float = 0.0
     max_time: float | None = None
     n_averaged: int = 1
+    n_least: int = 0
 
     def after(self, seconds: float) -> Stopping:
         """Return when to stop, some seconds later."""
@@ -301,7 +304,8 @@ def stop_reason(stopping: Stopping, courses: Sequence[Course], before: float) ->
         if mean < bar:
             bar = mean - stopping.tol * abs(mean)
             stale = 0
-    if stopping.n_iter_no_change is not None and stale >= stopping.n_iter_no_change:
+    patience = stopping.n_iter_no_change
+    if patience is not None and stale >= patience and len(history) > stopping.n_least:
         return "n_iter_no_change"
     if stopping.max_time is not None and history[-1].seconds - before >= stopping.max_time:
         return "max_time"

@@ -43,8 +43,8 @@ MOST_NODES = 1600
 _LEAST_ALPHA = 15_000.0
 # In standard deviations, how far a correction may be from its mean.
 _FARTHEST = 4.0
-# Rows whose columns are in memory at a time.
-_BLOCK_ROWS = 4096
+# Rows whose columns are in memory at a time, and the most values.
+_BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,9 @@ class Ensemble:
             return self
         network, columns = self.network, self._columns()
         remaining, beyond = loss.beyond(average, target)
+        size = min(_BLOCK_ROWS, _BLOCK_VALUES // network.topology.n_columns)
         source = _SomeColumns(
-            StreamedRows(inputs, beyond, weight, Population.of([network]), _BLOCK_ROWS, n_threads),
+            StreamedRows(inputs, beyond, weight, Population.of([network]), size, n_threads),
             columns,
         )
         silent = Network.linear(

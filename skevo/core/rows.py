@@ -34,6 +34,8 @@ __all__ = [
 
 # Columns that there is room for from the start, as long as they have no more bytes.
 _RESERVED, _RESERVED_BYTES = 256, 2**28
+# Columns of a member that are moved at a time.
+_MOVED = 32
 
 
 class Inputs(Protocol):
@@ -219,10 +221,11 @@ class MemoryRows(HeldRows):
     def compact(self, population: Population, kept: Tensor) -> None:
         """Keep the columns of those slots only that the population kept, of each member."""
         self._hold(population)
-        # Member by member, for memory.
+        # In parts, for memory: each column moves down, over none that is still to move.
         for of_nodes, own in zip(self.columns[:, self.n_inputs :], kept, strict=True):
-            moved = of_nodes[own.clamp(min=0)].masked_fill_((own < 0)[:, None], 0.0)
-            of_nodes[: len(own)] = moved
+            for to, some in zip(of_nodes.split(_MOVED), own.split(_MOVED), strict=False):
+                moved = of_nodes[some.clamp(min=0)].masked_fill_((some < 0)[:, None], 0.0)
+                to[: len(some)] = moved
         self._cache.resize(self.n_inputs + kept.shape[1])
         self._copy()
 
