@@ -119,7 +119,7 @@ def draw_suite(text, title, score, label):
 
 def draw_regression(text):
     """R2 and time of the regression tables."""
-    title = "Regression: three splits of each table"
+    title = "Regression: ten splits of each table"
     return draw_suite(text, title, " R2", "R2 on test rows, higher is better")
 
 
@@ -175,7 +175,7 @@ def draw_ranks(text):
 # Pictures by the commands that print their figures.
 PICTURES = {
     "ranks.png": ("bench_suites.py srbench --seeds 3", draw_ranks),
-    "regression.png": ("bench_suites.py regression --seeds 3", draw_regression),
+    "regression.png": ("bench_suites.py regression --seeds 10", draw_regression),
     "classification.png": ("bench_suites.py classification --seeds 3", draw_classification),
     "intervals.png": ("bench_intervals.py", draw_intervals),
     "size.png": ("bench_size.py", draw_size),
