@@ -180,8 +180,8 @@ class _Step:
     def __sizeof__(self) -> int:
         """Return about how large a step is, which Dask asks for: it is not to move it lightly."""
         curvature = self._state.curvature
-        parts = [curvature.half, curvature.inverse, curvature.matrix]
-        return 3 * sum(part.nbytes for part in parts)
+        # The inverse is as large as the matrix, and need not be computed to say so.
+        return 3 * (curvature.half.nbytes + 2 * curvature.matrix.nbytes)
 
 
 def _advance(last: _Step | None, part: Table, plan: _Plan, first: bool) -> _Step:
