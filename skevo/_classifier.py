@@ -63,7 +63,7 @@ __all__ = ["EvolvingClassifier"]
 class EvolvingClassifier(ClassifierMixin, BaseEvolving):
     _numeric_target: ClassVar[bool] = False
     # A generation takes little of the time that other classifiers take.
-    _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]] = (12, 0), (12, 0)
+    _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]] = (10, 0), (10, 0)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEvolving._parameter_constraints,
         "loss": [StrOptions({"auto", "log_loss"})],

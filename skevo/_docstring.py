@@ -33,9 +33,10 @@ _DOCSTRING = """{summary}
     {loss}
     alpha : "auto" or float, default="auto"
         Ridge penalty of the head on standardised columns, in units of the summed loss (with
-        ``solver="adam"``, on columns as they are scaled on entry). ``"auto"``
-        chooses it by generalised cross-validation in regression, again and again as the network
-        grows; it is 0.3 for the log-loss, and 0 with ``solver="adam"``.
+        ``solver="adam"``, on columns as they are scaled on entry). ``"auto"`` chooses it again and
+        again as the network grows: by generalised cross-validation in regression, by the held-out
+        rows in classification, where it stays at 3 if there are none. It is 0 with
+        ``solver="adam"``.
     pruning : {{"loss", "std"}}, default="loss"
         What is pruned: leaves whose removal raises the loss by less than noise would, or, when
         ``max_nodes`` is reached, the leaf whose weighted contribution has the lowest standard
@@ -53,10 +54,10 @@ _DOCSTRING = """{summary}
         for tables of a total weight below 40 in any case.
     n_iter_no_change : int, "auto" or None, default="auto"
         Stop after so many generations without an improvement of the validation loss of a single
-        member, or of what it lets expect of the average of several. ``"auto"`` is 12 for a
-        classifier's members that are grown side by side and 10 for a regressor's (for more than
-        4,096 rows 7, but not before generation 40), and 15 for one alone or with
-        ``solver="adam"``. None has it go on.
+        member, or of what it lets expect of the average of several. ``"auto"`` is 10 for
+        members that are grown side by side (7 for a regressor's with more than 4,096 rows, but
+        not before generation 50), and 15 for one alone or with ``solver="adam"``. None has it go
+        on.
     tol : float, default=0.02
         What counts as an improvement, relative to the best so far. A smaller one finds more, on
         large tables above all, and takes longer.

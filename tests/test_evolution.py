@@ -204,7 +204,7 @@ def test_train_chooses_penalty_by_noise():
     ("loss", "settings", "expected"),
     [
         (SquaredError(), {}, 3.0),
-        (LogLoss(), {}, 0.3),
+        (LogLoss(), {}, 3.0),
         (SquaredError(), {"alpha": 7.0}, 7.0),
         (LogLoss(), {"alpha": 0.0}, 0.0),
         (SquaredError(), {"solver": "adam"}, 0.0),
@@ -214,10 +214,62 @@ def test_penalty_starts_where_settings_say(loss, settings, expected):
     assert float(make_grower(classes(2), loss=loss, **settings).alpha) == expected
 
 
-def test_given_penalty_is_never_changed():
-    grower = make_grower(alpha=7.0, refine_every=1)
+@pytest.mark.parametrize(
+    ("loss", "target"), [(SquaredError(), None), (LogLoss(), normal(1, N, seed=6) > 0)]
+)
+def test_given_penalty_is_never_changed(loss, target):
+    target = None if target is None else target.double()
+    grower = make_grower(
+        target, loss=loss, alpha=7.0, refine_every=1, sources_of={"n_held": N // 2}
+    )
     evolve_alone(grower, Stopping(3))
     assert grower.alpha == 7.0
+
+
+@pytest.mark.parametrize("loss", [LogLoss(), CrossEntropy()])
+@pytest.mark.parametrize(
+    ("score", "n_held", "low", "high"),
+    [
+        pytest.param(normal(3, N)[0], 100, 0.1, 0.3, id="separable"),
+        pytest.param(normal(N, seed=5), 100, 30.0, 100.0, id="noise"),
+        pytest.param(normal(N, seed=5), 0, 3.0, 3.0, id="none-held-out"),
+    ],
+)
+def test_penalty_of_classes_follows_held_out_rows(loss, score, n_held, low, high):
+    n_outputs = 2 if isinstance(loss, CrossEntropy) else 1
+    target = torch.stack([score > 0, score <= 0]).double()[:n_outputs]
+    grower = make_grower(
+        target, loss=loss, network=random_network(n_nodes=20, n_outputs=n_outputs),
+        refine_every=1, sources_of={"n_held": n_held},
+    )  # fmt: skip
+    train(grower)
+    # Not at the linear start.
+    assert grower.alpha == 3.0
+    for _ in range(3):
+        train(grower)
+    assert low <= grower.alpha <= high
+    assert_consistent(grower)
+
+
+@pytest.mark.parametrize("loss", [LogLoss(), CrossEntropy()])
+def test_penalty_of_classes_is_never_moved_to_where_held_out_rows_lose(loss, monkeypatch):
+    grower = make_grower(
+        classes(3 if isinstance(loss, CrossEntropy) else 2),
+        loss=loss, refine_every=1, sources_of={"n_held": 60},
+    )  # fmt: skip
+    train(grower)
+    evolve(grower)
+    train(grower)
+    before = grower.alpha, grower.population, grower.curvature
+    # Whatever the model says, ...
+    monkeypatch.setattr(module, "_loss_at", lambda grower, held, step: -step)
+    monkeypatch.setattr(module, "_WORTH_A_MOVE", 1.0)
+    module._follow_alpha(grower, grower.validation)
+    # ... what does not help enough is taken back.
+    assert all(now is then for now, then in zip(
+        (grower.alpha, grower.population, grower.curvature), before, strict=True
+    ))  # fmt: skip
+    assert_consistent(grower)
 
 
 def test_noise_estimates_half_the_variance_of_the_residual():

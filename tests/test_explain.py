@@ -58,7 +58,7 @@ def test_contributions_sum_to_predictions(mixed, n_members, by):
 
 def test_contributions_far_away_say_what_is_clipped(mixed):
     X, y = mixed
-    model = EvolvingRegressor(n_members=1, n_generations=0).fit(X, y)
+    model = EvolvingRegressor(n_members=1, n_generations=0, random_state=0).fit(X, y)
     far = X.assign(rooms=1_000_000, area=3 * X["area"])
     found = model.contributions(far)
     assert_allclose(found.prediction, model.predict(far), rtol=1e-9)

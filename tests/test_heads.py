@@ -33,7 +33,7 @@ from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.moments import measure_moments, variances
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
-from skevo.core.ridge import ALPHAS, choose_alpha
+from skevo.core.ridge import ALPHAS, choose_alpha, heads_at, neighbour
 from skevo.core.rows import MemoryRows
 
 N = 150
@@ -625,3 +625,44 @@ def test_alpha_is_largest_where_no_degree_of_freedom_is_left():
     rows = rows_for(population, normal(1, 5, seed=1), normal(30, 5))
     rows.total_weight = torch.tensor([2.0], dtype=torch.float64)
     assert chosen(rows, population, 3.0).item() == ALPHAS[-1]
+
+
+def test_neighbours_of_penalties_are_on_the_path_and_end_with_it():
+    alpha = torch.tensor([0.1, 3.0, 100.0], dtype=torch.float64)
+    assert neighbour(alpha, -1).tolist() == [0.1, 1.0, 30.0]
+    assert neighbour(alpha, 0).tolist() == alpha.tolist()
+    assert neighbour(alpha, 1).tolist() == [0.3, 10.0, 100.0]
+
+
+@LOSSES
+def test_heads_at_another_penalty_are_those_of_the_quadratic_model(loss, n_outputs):
+    rows, population, _ = problem(loss, n_outputs)
+    moments = measure_moments(rows)
+    fitted, model = fit(rows, population, loss, 3.0)
+    ridge = penalty(moments.gram, torch.tensor([30.0], dtype=torch.float64))
+    found = heads_at(ridge, model, fitted, loss, None)
+    expected, _ = fit(rows, population, loss, 30.0)
+    if isinstance(loss, SquaredError):
+        # Whose model is exact.
+        torch.testing.assert_close(coefficients(found), coefficients(expected))
+    # A step from one optimum towards the other.
+    before, now, least = (
+        objective(rows, heads, loss, ridge) for heads in (fitted, found, expected)
+    )
+    assert before > now >= least - 1e-9 * least.abs()
+    # With the present one, on to what is left to its own optimum.
+    length = 1.0 if loss.metric is None else loss.metric / loss.highest_curvature
+    onward = coefficients(fitted) + length * model.solve(model.gradient)
+    same = coefficients(heads_at(model.ridge, model, fitted, loss, None))
+    torch.testing.assert_close(same, onward)
+
+
+def test_heads_at_another_penalty_keep_still_what_should_be():
+    rows, population, _ = problem(SquaredError())
+    moments = measure_moments(rows)
+    fitted, model = fit(rows, population, SquaredError(), 3.0)
+    still = torch.zeros(1, population.n_columns, dtype=torch.bool)
+    still[0, 2] = True
+    ridge = penalty(moments.gram, torch.tensor([30.0], dtype=torch.float64))
+    found = heads_at(ridge, model, fitted, SquaredError(), still).weight[0, 0]
+    assert (found == fitted.weight[0, 0]).tolist() == still[0].tolist()

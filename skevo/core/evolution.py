@@ -27,13 +27,14 @@ from .course import (
 )
 from .curvature import Curvature
 from .grower import Grower
-from .heads import fit_head, mean_loss_and_error, with_coefficients
+from .heads import fit_head, mean_loss, mean_loss_and_error, penalty_for, with_coefficients
 from .moments import Products, variances
 from .network import Nodes
 from .population import EMPTY, Population
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
-from .ridge import choose_alpha
+from .ridge import ALPHAS, choose_alpha, heads_at, neighbour
+from .rows import HeldRows
 from .screening import pick, screen
 from .statistics import weighted_deviation
 from .threads import within
@@ -52,6 +53,9 @@ _SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
 # Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
 # is taken less often by this factor.
 _LESS_OFTEN = 2
+
+# By what share the loss on held-out rows has to fall for the penalty to be another one.
+_WORTH_A_MOVE = 0.01
 
 # Has groups take a generation; see `advance_all`.
 Advance = Callable[[Sequence[Any], bool], list[list[Generation]]]
@@ -148,8 +152,11 @@ def train(grower: Grower) -> None:
     if due:
         if grower.population.wiring.constant_nodes.any():
             _refine_constants(grower)
-        if grower.settings.alpha is None and not grower.loss.known_scale:
-            _choose_alpha(grower)
+        if grower.settings.alpha is None:
+            if not grower.loss.known_scale:
+                _choose_alpha(grower)
+            elif grower.validation is not None and grower.age > 1:
+                _follow_alpha(grower, grower.validation)
     grower.measure()
 
 
@@ -288,6 +295,45 @@ def _choose_alpha(grower: Grower) -> None:
     if not torch.equal(alpha, grower.alpha):
         grower.repenalise(alpha)
         _solve_heads(grower)
+
+
+def _follow_alpha(grower: Grower, held: HeldRows) -> None:
+    """Move the ridge penalty along its path, all members' alike, while held-out rows are for it.
+
+    The rows that the members hold out are all rows together: their mean loss tells a penalty from
+    the next one better than closed-form criteria do, which log-likelihoods of separable classes
+    lead astray. A quadratic model says which way to go. Not at the linear start, where heads are
+    still far from their optimum and the steps that a move takes help more than the penalty does.
+    """
+    steps: tuple[int, ...] = (-1, 1)
+    for _ in ALPHAS:
+        # Of equal ones the present penalty.
+        best = min((0, *steps), key=lambda step: _loss_at(grower, held, step))
+        if not best:
+            return
+        alpha, population, curvature = grower.alpha, grower.population, grower.curvature
+        value = _held_loss(grower, held, population)
+        grower.repenalise(neighbour(grower.alpha, best))
+        _solve_heads(grower)
+        if not _held_loss(grower, held, grower.population) < (1.0 - _WORTH_A_MOVE) * value:
+            grower.repenalise(alpha)
+            grower.rehead(population, curvature)
+            return
+        steps = (best,)
+
+
+def _loss_at(grower: Grower, held: HeldRows, step: int) -> float:
+    """Return the loss on held-out rows with a penalty some places along its path, by the model."""
+    population, loss = grower.population, grower.loss
+    alpha, dtype = neighbour(grower.alpha, step), population.weight.dtype
+    ridge = penalty_for(loss, grower.moments.gram, alpha, dtype)
+    still = grower.constraints.still(population)
+    return _held_loss(grower, held, heads_at(ridge, grower.curvature, population, loss, still))
+
+
+def _held_loss(grower: Grower, held: HeldRows, population: Population) -> float:
+    """Return the loss on held-out rows with other heads."""
+    return float(mean_loss(held, population, grower.loss, grower.limits).mean())
 
 
 def _refine_constants(grower: Grower) -> None:

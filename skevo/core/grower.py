@@ -95,7 +95,7 @@ class Grower:
         self.settings = settings
         self.generators = list(generators)
         self.age = 0
-        self.alpha = torch.full_like(rows.total_weight, first_alpha(loss, settings))
+        self.alpha = torch.full_like(rows.total_weight, first_alpha(settings))
         self.trainer = (
             GradientTrainer(population.network(0), settings.learning_rate, settings.batch_size)
             if settings.solver == "adam"

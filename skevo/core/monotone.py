@@ -134,12 +134,18 @@ class Constraints:
         free = self._nodes(population, nodes) != EITHER
         return replace(nodes, operator=np.where(free, nodes.operator, EMPTY))
 
-    def at_rest(self, population: Population, model: Curvature) -> Curvature:
-        """Return the model in which weights that are kept at zero do not pull."""
+    def still(self, population: Population) -> Tensor | None:
+        """Return which weights are kept at zero, of shape (n_members, n_columns), if any are."""
         directions = self.of_columns(population)
         if directions is None:
+            return None
+        return (directions != STILL) & (population.weight[:, 0] == 0)
+
+    def at_rest(self, population: Population, model: Curvature) -> Curvature:
+        """Return the model in which weights that are kept at zero do not pull."""
+        still = self.still(population)
+        if still is None:
             return model
-        still = (directions != STILL) & (population.weight[:, 0] == 0)
         pull = model.gradient[:, 1:].masked_fill(still[..., None], 0.0)
         return model.with_gradient(torch.cat([model.gradient[:, :1], pull], dim=1))
 

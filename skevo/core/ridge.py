@@ -5,29 +5,69 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .curvature import Curvature
-from .heads import coefficients
+from .curvature import Curvature, factorise
+from .heads import coefficients, with_coefficients
 from .losses import Loss
 from .population import Population
 from .settings import Settings
 from .threads import within
 
-__all__ = ["ALPHAS", "choose_alpha", "first_alpha"]
+__all__ = ["ALPHAS", "choose_alpha", "first_alpha", "heads_at", "neighbour"]
 
 # The ridge path.
 ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-# The penalty that is not given: for squared error, where the choice by cross-validation begins.
+# The penalty that is not given, where the choice begins.
 _ALPHA = 3.0
-_ALPHA_LIKELIHOOD = 0.3
 
 
-def first_alpha(loss: Loss, settings: Settings) -> float:
+def first_alpha(settings: Settings) -> float:
     """Return the ridge penalty to start with."""
     if settings.alpha is not None:
         return settings.alpha
-    if settings.solver == "adam":
-        return 0.0
-    return _ALPHA_LIKELIHOOD if loss.known_scale else _ALPHA
+    return 0.0 if settings.solver == "adam" else _ALPHA
+
+
+def neighbour(alpha: Tensor, step: int) -> Tensor:
+    """Return the penalties so many places further along the path, which has ends.
+
+    Parameters
+    ----------
+    alpha : Tensor of shape (n_members,)
+        Of ``ALPHAS``.
+    step : int
+    """
+    path = alpha.new_tensor(ALPHAS)
+    place = (alpha[:, None] - path).abs().argmin(dim=1)
+    return path[(place + step).clamp(0, len(ALPHAS) - 1)]
+
+
+def heads_at(
+    ridge: Tensor, model: Curvature, population: Population, loss: Loss, still: Tensor | None
+) -> Population:
+    """Return the heads that a quadratic model has its minimum at, with another penalty.
+
+    Parameters
+    ----------
+    ridge : Tensor of shape (n_members, n_columns + 1)
+        Diagonal of that penalty.
+    model : Curvature
+        At the heads of the population.
+    population : Population
+    loss : Loss
+    still : Tensor of shape (n_members, n_columns), bool, or None
+        Weights that do not move.
+    """
+    beta = coefficients(population)
+    slope = model.gradient + (model.ridge - ridge)[..., None] * beta
+    unpenalised = model.matrix - torch.diag_embed(model.ridge)
+    other = factorise(unpenalised, ridge, population.weight.dtype)
+    if still is not None:
+        other = other.restricted(still)
+    length = 1.0
+    if loss.metric is not None and loss.highest_curvature is not None:
+        # Where the model may be less curved than the loss, its minimum may be too far.
+        length = min(1.0, loss.metric / loss.highest_curvature)
+    return with_coefficients(population, beta + length * other.solve(slope))
 
 
 def choose_alpha(

@@ -19,8 +19,8 @@ class Settings:
         Size of the pool that is screened per generation; 1 is blind mutation.
     max_nodes : int
     alpha : float or None
-        Ridge penalty on standardised columns, in units of the summed loss. None has it chosen by
-        generalised cross-validation for squared error, and is 0.3 for log-likelihoods; with the
+        Ridge penalty on standardised columns, in units of the summed loss. None has it chosen, by
+        held-out rows for log-likelihoods and by generalised cross-validation otherwise; with the
         ``adam`` solver it is 0.
     pruning : {"loss", "std"}
     n_new : int
