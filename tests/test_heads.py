@@ -23,6 +23,7 @@ from skevo.core.heads import (
     coefficients,
     dispersion,
     fit_head,
+    mean_fall_and_error,
     mean_loss,
     objective,
     penalty,
@@ -666,3 +667,19 @@ def test_heads_at_another_penalty_keep_still_what_should_be():
     ridge = penalty(moments.gram, torch.tensor([30.0], dtype=torch.float64))
     found = heads_at(ridge, model, fitted, SquaredError(), still).weight[0, 0]
     assert (found == fitted.weight[0, 0]).tolist() == still[0].tolist()
+
+
+@pytest.mark.parametrize(("loss", "n_outputs"), [(LogLoss(), 1), (CrossEntropy(), 3)])
+def test_fall_of_the_loss_is_that_of_rows_in_pairs(loss, n_outputs):
+    rows, one, dense = problem(loss, n_outputs, block_size=40)
+    other, _ = fit(rows, one, loss, 3.0)
+    values = [
+        loss.judged(population.output(rows.columns), rows.target)[0].numpy()
+        for population in (one, other)
+    ]
+    fall = values[0] - values[1]
+    mean, error = mean_fall_and_error(rows, one, other, loss)
+    np.testing.assert_allclose(mean, fall.mean())
+    np.testing.assert_allclose(error, fall.std() / np.sqrt(len(dense)))
+    assert mean_fall_and_error(rows, other, one, loss) == pytest.approx((-mean, error))
+    assert mean_fall_and_error(rows, one, one, loss) == (0.0, 0.0)

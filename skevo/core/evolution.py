@@ -27,7 +27,14 @@ from .course import (
 )
 from .curvature import Curvature
 from .grower import Grower
-from .heads import fit_head, mean_loss, mean_loss_and_error, penalty_for, with_coefficients
+from .heads import (
+    fit_head,
+    mean_fall_and_error,
+    mean_loss,
+    mean_loss_and_error,
+    penalty_for,
+    with_coefficients,
+)
 from .moments import Products, variances
 from .network import Nodes
 from .population import EMPTY, Population
@@ -53,9 +60,6 @@ _SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
 # Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
 # is taken less often by this factor.
 _LESS_OFTEN = 2
-
-# By what share the loss on held-out rows has to fall for the penalty to be another one.
-_WORTH_A_MOVE = 0.01
 
 # Has groups take a generation; see `advance_all`.
 Advance = Callable[[Sequence[Any], bool], list[list[Generation]]]
@@ -302,8 +306,9 @@ def _follow_alpha(grower: Grower, held: HeldRows) -> None:
 
     The rows that the members hold out are all rows together: their mean loss tells a penalty from
     the next one better than closed-form criteria do, which log-likelihoods of separable classes
-    lead astray. A quadratic model says which way to go. Not at the linear start, where heads are
-    still far from their optimum and the steps that a move takes help more than the penalty does.
+    lead astray. A quadratic model says which way to go, and the loss has to fall by more than its
+    standard error. Not at the linear start, where heads are still far from their optimum and the
+    steps that a move takes help more than the penalty does.
     """
     steps: tuple[int, ...] = (-1, 1)
     for _ in ALPHAS:
@@ -312,10 +317,10 @@ def _follow_alpha(grower: Grower, held: HeldRows) -> None:
         if not best:
             return
         alpha, population, curvature = grower.alpha, grower.population, grower.curvature
-        value = _held_loss(grower, held, population)
-        grower.repenalise(neighbour(grower.alpha, best))
+        grower.repenalise(neighbour(alpha, best))
         _solve_heads(grower)
-        if not _held_loss(grower, held, grower.population) < (1.0 - _WORTH_A_MOVE) * value:
+        fall, error = mean_fall_and_error(held, population, grower.population, grower.loss)
+        if not fall > error:
             grower.repenalise(alpha)
             grower.rehead(population, curvature)
             return
@@ -328,12 +333,8 @@ def _loss_at(grower: Grower, held: HeldRows, step: int) -> float:
     alpha, dtype = neighbour(grower.alpha, step), population.weight.dtype
     ridge = penalty_for(loss, grower.moments.gram, alpha, dtype)
     still = grower.constraints.still(population)
-    return _held_loss(grower, held, heads_at(ridge, grower.curvature, population, loss, still))
-
-
-def _held_loss(grower: Grower, held: HeldRows, population: Population) -> float:
-    """Return the loss on held-out rows with other heads."""
-    return float(mean_loss(held, population, grower.loss, grower.limits).mean())
+    other = heads_at(ridge, grower.curvature, population, loss, still)
+    return float(mean_loss(held, other, loss).mean())
 
 
 def _refine_constants(grower: Grower) -> None:

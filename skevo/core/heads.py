@@ -12,6 +12,7 @@ side: they are the leading dimension of all that follows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -31,6 +32,7 @@ __all__ = [
     "coefficients",
     "dispersion",
     "fit_head",
+    "mean_fall_and_error",
     "mean_loss",
     "mean_loss_and_error",
     "objective",
@@ -112,6 +114,25 @@ def mean_loss_and_error(
     mean = total / rows.total_weight
     variance = (square / rows.total_weight - mean.square()).clamp(min=0.0)
     return mean, (variance / rows.total_weight).sqrt()
+
+
+def mean_fall_and_error(
+    rows: RowSource, before: Population, after: Population, loss: Loss
+) -> tuple[float, float]:
+    """Return by how much other heads lower what is judged, and the standard error of it.
+
+    The weighted mean over the rows of all members, whose losses are compared row by row.
+    """
+
+    def function(block: Block) -> tuple[Tensor]:
+        fall = loss.judged(before.output(block.columns), block.target)
+        fall = fall - loss.judged(after.output(block.columns), block.target)
+        weighted = fall * block.weight
+        return (torch.stack([weighted.sum(), (weighted * fall).sum()]).double(),)
+
+    total_weight = float(rows.total_weight.sum())
+    mean, square = (rows.reduce(function)[0] / total_weight).tolist()
+    return mean, math.sqrt(max(square - mean**2, 0.0) / total_weight)
 
 
 def dispersion(rows: RowSource, population: Population, loss: Loss) -> Tensor:
