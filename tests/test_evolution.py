@@ -12,9 +12,10 @@ from builders import TAME, assert_same_network, crowd, normal, random_network
 from scipy.stats import chi2
 
 from skevo.core import evolution as module
+from skevo.core import training
 from skevo.core.constants import constant_step
 from skevo.core.course import Course, Stopping
-from skevo.core.evolution import evolve, evolve_networks, prune, train
+from skevo.core.evolution import evolve, evolve_networks, prune
 from skevo.core.grower import Grower
 from skevo.core.heads import coefficients, mean_loss, objective
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss
@@ -26,6 +27,7 @@ from skevo.core.quantiles import quantile_table
 from skevo.core.rows import MemoryRows
 from skevo.core.settings import Settings
 from skevo.core.topology import CONSTANT
+from skevo.core.training import train
 
 N = 200
 TEXT = {"n_candidates": 1, "pruning": "std", "solver": "adam"}
@@ -262,9 +264,9 @@ def test_penalty_of_classes_is_never_moved_to_where_held_out_rows_lose(loss, mon
     train(grower)
     before = grower.alpha, grower.population, grower.curvature
     # Whatever the model says, ...
-    monkeypatch.setattr(module, "_loss_at", lambda grower, held, step: -step)
-    monkeypatch.setattr(module, "mean_fall_and_error", lambda *_: (0.1, 0.1))
-    module._follow_alpha(grower, grower.validation)
+    monkeypatch.setattr(training, "_loss_at", lambda grower, held, step: -step)
+    monkeypatch.setattr(training, "mean_fall_and_error", lambda *_: (0.1, 0.1))
+    training._follow_alpha(grower, grower.validation)
     # ... what does not help enough is taken back.
     assert all(now is then for now, then in zip(
         (grower.alpha, grower.population, grower.curvature), before, strict=True
@@ -341,13 +343,13 @@ def test_threshold_for_one_output_is_that_of_the_settings():
 def test_heads_that_are_judged_by_held_out_rows_need_not_be_at_the_optimum(
     monkeypatch, loss, n_classes, n_steps, n_held
 ):
-    taken, fit_head = [], module.fit_head
+    taken, fit_head = [], training.fit_head
 
     def watch(*args, **kwargs):
         taken.append(args[6])
         return fit_head(*args, **kwargs)
 
-    monkeypatch.setattr(module, "fit_head", watch)
+    monkeypatch.setattr(training, "fit_head", watch)
     grower = make_grower(classes(n_classes), loss=loss, sources_of={"n_held": n_held})
     train(grower)
     assert set(taken) == {15}
@@ -369,7 +371,7 @@ def test_members_take_back_the_steps_that_do_not_help(monkeypatch):
     before = grower.population
     step = constant_step(rows, before, grower.loss, grower.curvature, 1e-3)
     step = step * moves[:, None]
-    monkeypatch.setattr(module, "constant_step", lambda *args, **kwargs: step)
+    monkeypatch.setattr(training, "constant_step", lambda *args, **kwargs: step)
     value = grower.objective
     train(grower)
     moved = (grower.population.constants != before.constants).any(dim=1)

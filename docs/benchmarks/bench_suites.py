@@ -34,6 +34,7 @@ parser.add_argument(
 )
 parser.add_argument("--data", type=pathlib.Path)
 parser.add_argument("--seeds", type=int, default=2)
+parser.add_argument("--rows", type=int, default=10_000, help="rows to train on, at most")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--only", default="", help="comma list of tables")
 parser.add_argument("--csv", help="file for a row per fit")
@@ -214,14 +215,16 @@ def measure(suite):
         if classify:
             y = np.unique(y, return_inverse=True)[1]
         for seed in SEEDS[: options.seeds]:
-            train, test = split(y, seed, classify)
+            train, test = split(y, seed, classify, options.rows)
             for method, model in methods(suite, X, seed).items():
                 start = time.perf_counter()
                 model.fit(X.iloc[train], y[train])
                 row = {"table": name, "seed": seed, "method": method}
                 row["fit s"] = time.perf_counter() - start
                 if classify:
-                    probability = model.predict_proba(X.iloc[test])
+                    # A class may not be among few rows.
+                    probability = np.zeros((len(test), y.max() + 1))
+                    probability[:, np.unique(y[train])] = model.predict_proba(X.iloc[test])
                     row["log-loss"] = log_loss(y[test], probability, labels=np.unique(y))
                     row["ECE"] = calibration_error(y[test], probability)
                     row["accuracy"] = accuracy_score(y[test], probability.argmax(axis=1))

@@ -60,12 +60,19 @@ def bundled(suite):
         yield make.__name__.removeprefix("make_"), pd.DataFrame(X), y
 
 
-def split(y, seed, classify=False):
-    """Return the rows to train on, at most 10,000 of three quarters, and those to test on."""
+def split(y, seed, classify=False, most=MOST_ROWS):
+    """Return the rows to train on, at most 10,000 of three quarters, and those to test on.
+
+    Where there are to be fewer, classes keep their shares.
+    """
     train, test = train_test_split(
         np.arange(len(y)), test_size=0.25, random_state=seed, stratify=y if classify else None
     )
-    if len(train) > MOST_ROWS:
+    if most < min(MOST_ROWS, len(train)):
+        train, _ = train_test_split(
+            train, train_size=most, random_state=seed, stratify=y[train] if classify else None
+        )
+    elif len(train) > MOST_ROWS:
         train = np.random.default_rng(seed).choice(train, MOST_ROWS, replace=False)
     return train, test
 
