@@ -25,10 +25,7 @@ from .course import (
     stop_reason,
 )
 from .grower import Grower
-from .heads import (
-    mean_loss_and_error,
-    with_coefficients,
-)
+from .heads import mean_loss_and_error, with_coefficients
 from .moments import Products, variances
 from .network import Nodes
 from .population import EMPTY

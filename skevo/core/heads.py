@@ -122,16 +122,25 @@ def mean_fall_and_error(
     """Return by how much other heads lower what is judged, and the standard error of it.
 
     The weighted mean over the rows of all members, whose losses are compared row by row.
+
+    Parameters
+    ----------
+    rows : RowSource
+        Holding the columns of both populations, which differ in their heads only.
+    before, after : Population
+    loss : Loss
     """
 
     def function(block: Block) -> tuple[Tensor]:
         fall = loss.judged(before.output(block.columns), block.target)
         fall = fall - loss.judged(after.output(block.columns), block.target)
         weighted = fall * block.weight
-        return (torch.stack([weighted.sum(), (weighted * fall).sum()]).double(),)
+        # Member by member: sums that threads divide have other last bits.
+        sums = torch.stack([weighted.sum(dim=-1), (weighted * fall).sum(dim=-1)])
+        return (sums.double(),)
 
     total_weight = float(rows.total_weight.sum())
-    mean, square = (rows.reduce(function)[0] / total_weight).tolist()
+    mean, square = (rows.reduce(function)[0].sum(dim=1) / total_weight).tolist()
     return mean, math.sqrt(max(square - mean**2, 0.0) / total_weight)
 
 
