@@ -10,7 +10,8 @@ from sklearn.linear_model import GammaRegressor, PoissonRegressor
 from sklearn.metrics import mean_gamma_deviance, mean_poisson_deviance
 
 from skevo.core.deviances import GammaDeviance, PoissonDeviance
-from skevo.core.heads import dispersion, fit_head
+from skevo.core.heads import fit_head
+from skevo.core.measures import dispersion
 from skevo.core.moments import measure_moments
 from skevo.core.network import Network
 from skevo.core.operators import get_operators

@@ -17,8 +17,9 @@ from skevo.core.constants import constant_step
 from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve, evolve_networks, prune
 from skevo.core.grower import Grower
-from skevo.core.heads import coefficients, mean_loss, objective
+from skevo.core.heads import coefficients, objective
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss
+from skevo.core.measures import mean_loss
 from skevo.core.moments import measure_moments
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators

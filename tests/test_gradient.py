@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from skevo import EvolvingLayer
 from skevo.core.gradient import GradientTrainer, resize_state
-from skevo.core.heads import mean_loss
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError, TorchLoss
+from skevo.core.measures import mean_loss
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
 from skevo.core.topology import CONSTANT

@@ -21,16 +21,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skevo.core.heads import (
     coefficients,
-    dispersion,
     fit_head,
-    mean_fall_and_error,
-    mean_loss,
     objective,
     penalty,
     quadratic_model,
     with_coefficients,
 )
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
+from skevo.core.measures import dispersion, mean_fall_and_error, mean_loss
 from skevo.core.moments import measure_moments, variances
 from skevo.core.network import Network
 from skevo.core.operators import get_operators
@@ -641,7 +639,7 @@ def test_heads_at_another_penalty_are_those_of_the_quadratic_model(loss, n_outpu
     moments = measure_moments(rows)
     fitted, model = fit(rows, population, loss, 3.0)
     ridge = penalty(moments.gram, torch.tensor([30.0], dtype=torch.float64))
-    found = heads_at(ridge, model, fitted, loss, None)
+    found = heads_at(ridge, model, fitted, None)
     expected, _ = fit(rows, population, loss, 30.0)
     if isinstance(loss, SquaredError):
         # Whose model is exact.
@@ -652,9 +650,8 @@ def test_heads_at_another_penalty_are_those_of_the_quadratic_model(loss, n_outpu
     )
     assert before > now >= least - 1e-9 * least.abs()
     # With the present one, on to what is left to its own optimum.
-    length = 1.0 if loss.metric is None else loss.metric / loss.highest_curvature
-    onward = coefficients(fitted) + length * model.solve(model.gradient)
-    same = coefficients(heads_at(model.ridge, model, fitted, loss, None))
+    onward = coefficients(fitted) + model.solve(model.gradient)
+    same = coefficients(heads_at(model.ridge, model, fitted, None))
     torch.testing.assert_close(same, onward)
 
 
@@ -665,7 +662,7 @@ def test_heads_at_another_penalty_keep_still_what_should_be():
     still = torch.zeros(1, population.n_columns, dtype=torch.bool)
     still[0, 2] = True
     ridge = penalty(moments.gram, torch.tensor([30.0], dtype=torch.float64))
-    found = heads_at(ridge, model, fitted, SquaredError(), still).weight[0, 0]
+    found = heads_at(ridge, model, fitted, still).weight[0, 0]
     assert (found == fitted.weight[0, 0]).tolist() == still[0].tolist()
 
 

@@ -6,8 +6,9 @@ import reference
 import torch
 from builders import alone, crowd, normal, random_network, rows_for, singles, weights
 
-from skevo.core.heads import coefficients, dispersion, penalty, with_coefficients
+from skevo.core.heads import coefficients, penalty, with_coefficients
 from skevo.core.losses import SquaredError
+from skevo.core.measures import dispersion
 from skevo.core.moments import Moments, extend_moments, measure_moments, variances
 from skevo.core.rows import MemoryRows
 

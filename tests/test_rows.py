@@ -8,8 +8,8 @@ import torch
 from builders import alone, crowd, normal, random_network, rows_for, singles
 
 from skevo.core.columns import node_columns
-from skevo.core.heads import mean_loss
 from skevo.core.losses import SquaredError
+from skevo.core.measures import mean_loss
 from skevo.core.moments import measure_moments
 from skevo.core.network import Nodes
 from skevo.core.operators import Operator

@@ -25,7 +25,8 @@ from .course import (
     stop_reason,
 )
 from .grower import Grower
-from .heads import mean_loss_and_error, with_coefficients
+from .heads import with_coefficients
+from .measures import mean_loss_and_error
 from .moments import Products, variances
 from .network import Nodes
 from .population import EMPTY

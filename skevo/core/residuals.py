@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .curvature import Curvature
-from .heads import coefficients, dispersion, mean_loss, objective
+from .heads import coefficients, objective
 from .losses import Loss, SquaredError
+from .measures import dispersion, mean_loss
 from .moments import Moments
 from .population import Population
 from .rows import HeldRows

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .curvature import Curvature, factorise
 from .heads import coefficients, with_coefficients
-from .losses import Loss
 from .population import Population
 from .settings import Settings
 from .threads import within
@@ -42,7 +41,7 @@ def neighbour(alpha: Tensor, step: int) -> Tensor:
 
 
 def heads_at(
-    ridge: Tensor, model: Curvature, population: Population, loss: Loss, still: Tensor | None
+    ridge: Tensor, model: Curvature, population: Population, still: Tensor | None
 ) -> Population:
     """Return the heads that a quadratic model has its minimum at, with another penalty.
 
@@ -53,7 +52,6 @@ def heads_at(
     model : Curvature
         At the heads of the population.
     population : Population
-    loss : Loss
     still : Tensor of shape (n_members, n_columns), bool, or None
         Weights that do not move.
     """
@@ -63,11 +61,7 @@ def heads_at(
     other = factorise(unpenalised, ridge, population.weight.dtype)
     if still is not None:
         other = other.restricted(still)
-    length = 1.0
-    if loss.metric is not None and loss.highest_curvature is not None:
-        # Where the model may be less curved than the loss, its minimum may be too far.
-        length = min(1.0, loss.metric / loss.highest_curvature)
-    return with_coefficients(population, beta + length * other.solve(slope))
+    return with_coefficients(population, beta + other.solve(slope))
 
 
 def choose_alpha(

@@ -9,7 +9,8 @@ import torch
 from .constants import constant_step
 from .curvature import Curvature
 from .grower import Grower
-from .heads import fit_head, mean_fall_and_error, mean_loss, penalty_for
+from .heads import fit_head, penalty_for
+from .measures import mean_fall_and_error, mean_loss
 from .moments import variances
 from .population import Population
 from .ridge import ALPHAS, choose_alpha, heads_at, neighbour
@@ -129,7 +130,7 @@ def _loss_at(grower: Grower, held: HeldRows, step: int) -> float:
     alpha, dtype = neighbour(grower.alpha, step), population.weight.dtype
     ridge = penalty_for(loss, grower.moments.gram, alpha, dtype)
     still = grower.constraints.still(population)
-    other = heads_at(ridge, grower.curvature, population, loss, still)
+    other = heads_at(ridge, grower.curvature, population, still)
     return float(mean_loss(held, other, loss).mean())
 
 

@@ -1,0 +1,95 @@
+"""Measures: what rows say of networks, and how sure that is.
+
+The rows hold the columns of the networks; other heads on the same columns may be compared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .losses import Loss
+from .population import Population
+from .rows import Block, RowSource
+
+__all__ = ["dispersion", "mean_fall_and_error", "mean_loss", "mean_loss_and_error"]
+
+
+def mean_loss(
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Return the weighted mean of what each member is judged by; the rows hold its columns.
+
+    Outputs are clipped to ``limits``, low and high of shape (n_members, n_outputs, 1).
+    """
+    return mean_loss_and_error(rows, population, loss, limits)[0]
+
+
+def mean_loss_and_error(
+    rows: RowSource,
+    population: Population,
+    loss: Loss,
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return `mean_loss` and its standard error."""
+
+    def function(block: Block) -> tuple[Tensor, Tensor]:
+        output = population.output(block.columns)
+        value = loss.judged(output if limits is None else output.clamp(*limits), block.target)
+        weighted = value * block.weight
+        return weighted.sum(dim=-1).double(), (weighted * value).sum(dim=-1).double()
+
+    total, square = rows.reduce(function)
+    mean = total / rows.total_weight
+    variance = (square / rows.total_weight - mean.square()).clamp(min=0.0)
+    return mean, (variance / rows.total_weight).sqrt()
+
+
+def mean_fall_and_error(
+    rows: RowSource, before: Population, after: Population, loss: Loss
+) -> tuple[float, float]:
+    """Return by how much other heads lower what is judged, and the standard error of it.
+
+    The weighted mean over the rows of all members, whose losses are compared row by row.
+
+    Parameters
+    ----------
+    rows : RowSource
+        Holding the columns of both populations, which differ in their heads only.
+    before, after : Population
+    loss : Loss
+    """
+
+    def function(block: Block) -> tuple[Tensor]:
+        fall = loss.judged(before.output(block.columns), block.target)
+        fall = fall - loss.judged(after.output(block.columns), block.target)
+        weighted = fall * block.weight
+        # Member by member: sums that threads divide have other last bits.
+        sums = torch.stack([weighted.sum(dim=-1), (weighted * fall).sum(dim=-1)])
+        return (sums.double(),)
+
+    total_weight = float(rows.total_weight.sum())
+    mean, square = (rows.reduce(function)[0].sum(dim=1) / total_weight).tolist()
+    return mean, math.sqrt(max(square - mean**2, 0.0) / total_weight)
+
+
+def dispersion(rows: RowSource, population: Population, loss: Loss) -> Tensor:
+    r"""Return each member's noise for one row: :math:`\sum_i w_i |r_i|^2 / \sum_i w_i h_i`.
+
+    The mean squared residual, summed over outputs, where the curvature is 1.
+    """
+
+    def function(block: Block) -> tuple[Tensor]:
+        output = population.output(block.columns)
+        square = loss.residual(output, block.target).square().sum(dim=-2)
+        curvature = loss.curvature(output)
+        both = torch.stack([square, curvature])
+        return ((both * block.weight).sum(dim=-1).double(),)
+
+    square, curvature = rows.reduce(function)[0]
+    return square / curvature
