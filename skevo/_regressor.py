@@ -248,7 +248,9 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         units = self._units
 
         def of_block(inputs: torch.Tensor) -> torch.Tensor:
-            (heads,) = predictor.blocks(lambda _: inputs, inputs.shape[1], inputs.shape[1])
+            (heads,) = predictor.blocks(
+                lambda rows: inputs[:, rows], inputs.shape[1], inputs.shape[1]
+            )
             members = units.values(ensemble.members(heads))
             half = intervals.half_width(inputs, members, coverage)
             return torch.cat([ensemble.combine(heads), half])

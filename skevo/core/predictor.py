@@ -23,6 +23,8 @@ __all__ = ["Predictor"]
 # enough for the cache; and bytes that it may take.
 _BLOCK_ROWS = 24_576
 _BLOCK_BYTES = 2**24
+# Rows that are read at a time: their cells are gone through more than once.
+_READ_ROWS = 8192
 # A node that more outputs hear is kept for the matrix product of all such nodes.
 _FEW_OUTPUTS = 4
 # So few rows are computed in Python's floats sooner than as tensors.
@@ -74,7 +76,8 @@ class Predictor:
         Parameters
         ----------
         read : callable
-            ``read(rows)`` returns the inputs of a slice of rows, of shape (n_inputs, n).
+            ``read(rows)`` returns the inputs of a slice of rows, of shape (n_inputs, n), of a block
+            or a part of one.
         n_samples : int
         size : int, default=None
             Rows of a block; `block_size` if None.
@@ -95,7 +98,9 @@ class Predictor:
             if n < memory.shape[1]:
                 memory = memory[:, :n]
                 operands = self._operands(memory)
-            memory[: self.n_inputs] = read(slice(start, start + n))
+            for first in range(0, n, _READ_ROWS):
+                last = min(n, first + _READ_ROWS)
+                memory[: self.n_inputs, first:last] = read(slice(start + first, start + last))
             yield self._many(memory, operands)
 
     def _prepare_few(

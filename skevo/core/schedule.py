@@ -1,7 +1,8 @@
 """Schedule: in which order nodes are computed, and in which rows of memory.
 
 A node whose readers have all been computed is not needed any more, so its memory is free for the
-next one. Depth first, few nodes wait for their readers, and their memory stays in the cache.
+next one. What reads a node comes right behind it, as far as the other operand is at hand: so few
+nodes wait for their readers, and what is read is still in the cache.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Schedule:
 
 
 def schedule(topology: Topology, roots: Iterable[int], wanted: NDArray[np.bool_]) -> Schedule:
-    """Order nodes depth first and assign their memory.
+    """Order nodes and assign their memory.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def schedule(topology: Topology, roots: Iterable[int], wanted: NDArray[np.bool_]
         Whether a node is to be kept to the end.
     """
     n_inputs = topology.n_inputs
-    order = _depth_first(topology, roots)
+    order = _as_ready(topology, roots)
     left, right = topology.left.tolist(), topology.right.tolist()
     kept = [*range(n_inputs), *(n_inputs + np.flatnonzero(wanted)).tolist()]
     row = [0] * topology.n_columns
@@ -73,18 +74,29 @@ def schedule(topology: Topology, roots: Iterable[int], wanted: NDArray[np.bool_]
     return Schedule(order, row, n_rows)
 
 
-def _depth_first(topology: Topology, roots: Iterable[int]) -> list[int]:
+def _as_ready(topology: Topology, roots: Iterable[int]) -> list[int]:
     """Return roots and their ancestors, each after its operands."""
     n_inputs = topology.n_inputs
-    left, right = topology.left.tolist(), topology.right.tolist()
-    order: dict[int, None] = {}
-    stack = [*roots][::-1]
+    sides = zip(topology.left.tolist(), topology.right.tolist(), strict=True)
+    operands = [{side - n_inputs for side in pair if side >= n_inputs} for pair in sides]
+    needed = dict.fromkeys(roots)
+    stack = [*needed]
     while stack:
-        node = stack[-1]
-        operands = {operand - n_inputs for operand in (left[node], right[node])}
-        waiting = [operand for operand in operands if operand >= 0 and operand not in order]
-        if waiting:
-            stack += waiting
-        else:
-            order[stack.pop()] = None
-    return [*order]
+        missing = [operand for operand in operands[stack.pop()] if operand not in needed]
+        needed.update(dict.fromkeys(missing))
+        stack += missing
+    readers: dict[int, list[int]] = {node: [] for node in needed}
+    for node in needed:
+        for operand in operands[node]:
+            readers[operand].append(node)
+    waiting = {node: len(operands[node]) for node in needed}
+    order = []
+    ready = [node for node in needed if not waiting[node]][::-1]
+    while ready:
+        order.append(ready.pop())
+        for reader in readers[order[-1]]:
+            waiting[reader] -= 1
+        new = [reader for reader in readers[order[-1]] if not waiting[reader]]
+        # Of those that can be computed now, the one that most others read is the last.
+        ready += sorted(new, key=lambda reader: len(readers[reader]), reverse=True)
+    return order
