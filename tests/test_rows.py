@@ -7,7 +7,8 @@ import pytest
 import torch
 from builders import alone, crowd, normal, random_network, rows_for, singles
 
-from skevo.core.columns import node_columns
+from skevo.core import columns as module
+from skevo.core.columns import compute_columns, node_columns
 from skevo.core.losses import SquaredError
 from skevo.core.measures import mean_loss
 from skevo.core.moments import measure_moments
@@ -15,6 +16,7 @@ from skevo.core.network import Nodes
 from skevo.core.operators import Operator
 from skevo.core.population import EMPTY
 from skevo.core.rows import MemoryRows, StreamedRows
+from skevo.core.threads import torch_threads
 from skevo.core.topology import CONSTANT
 
 BLOCK_SIZES = (1, 7, 64, 120, 100_000)
@@ -258,6 +260,24 @@ def test_node_columns_follow_the_order_of_the_nodes(empty, aligned, n_samples):
     torch.testing.assert_close(together[present], torch.cat(one_by_one, dim=1)[present], **NEAR)
     assert present.any(dim=1).all()
     assert present.all() == (empty == 0)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 4])
+@pytest.mark.parametrize(("n_samples", "shared"), [(2112, True), (6624, True), (6630, False)])
+def test_columns_do_not_depend_on_threads(n_samples, shared, n_threads, monkeypatch):
+    rows, population = crowd(n_samples=n_samples)
+    nodes = fresh_nodes(population, 150)
+    before, one = rows.columns.clone(), node_columns(population, nodes, rows.columns)
+    in_parts, n_shared = [], module._n_shared
+    monkeypatch.setattr(
+        module, "_n_shared", lambda *sizes: in_parts.append(n_shared(*sizes)) or in_parts[-1]
+    )
+    with torch_threads(n_threads):
+        several = node_columns(population, nodes, rows.columns)
+        compute_columns(population, rows.columns)
+    assert torch.equal(several, one)
+    assert torch.equal(rows.columns, before)
+    assert any(in_parts) == shared
 
 
 # -- streams ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,6 +23,10 @@ __all__ = [
 # From so many rows on the calls of a node by itself cost less than to gather the operands of many.
 # What threads share of several nodes may end within a vector, whose bits are others then.
 _MANY_ROWS = 2048
+# Values of nodes that each thread has in work where threads share them.
+_SHARED_VALUES = 2**16
+# Torch has another thread for each so many values; what loops over vectors takes at a time.
+_GRAIN, _VECTOR = 2**15, 32
 
 
 def flatten(columns: Tensor) -> tuple[Tensor, int]:
@@ -80,8 +85,7 @@ def compute_columns(
     own = plan.member * step + wiring.n_inputs + plan.slot
     factors = of_nodes(population.scale.reciprocal(), plan)
     if has_many_rows(table):
-        out = [table.select(0, at) for at in own.tolist()]
-        _write(population.operators, population.constants, plan, table, step, out, factors)
+        _write(population.operators, population.constants, plan, table, step, table, own, factors)
         return
     runs = zip(
         plan.operators,
@@ -118,11 +122,11 @@ def node_columns(population: Population, nodes: Nodes, columns: Tensor) -> Tenso
     if has_many_rows(table):
         result = columns.new_empty(n_members, n_new, n_rows)
         plan = _side_by_side(nodes, kind, present)
-        places = result.view(-1, n_rows).unbind()
-        for at in np.flatnonzero(~present).tolist():
-            places[at].zero_()
-        out = [places[at] for at in (plan.member * n_new + plan.slot).tolist()]
-        _write(population.operators, nodes.constant, plan, table, step, out)
+        empty_columns(result, ~present)
+        own = plan.member * n_new + plan.slot
+        _write(
+            population.operators, nodes.constant, plan, table, step, result.view(-1, n_rows), own
+        )
         return result
     # In a pool all members have the same kind at the same place, in order: what a call returns
     # stands where it belongs. Empty places are computed with the others.
@@ -168,10 +172,14 @@ def _write(
     plan: Plan,
     table: Tensor,
     step: int,
-    out: Sequence[Tensor],
+    target: Tensor,
+    places: Index,
     factors: Tensor | None = None,
 ) -> None:
-    """Compute nodes one after the other, each in its place, without a copy of its operands.
+    """Compute nodes of many rows, each in its place.
+
+    One thread computes one after the other, without a copy of their operands. Several threads share
+    the nodes of a kind, whose operands are put side by side.
 
     Parameters
     ----------
@@ -180,28 +188,62 @@ def _write(
     plan : Plan
     table, step
         See `flatten`.
-    out : sequence of Tensor of shape (n_samples,)
-        The places, in the order of the plan; they may be columns of the table.
+    target : Tensor of shape (n, n_samples)
+        Where to; it may be the table.
+    places : ndarray
+        The nodes' rows of the target, in the order of the plan.
     factors : Tensor, default=None
         What the nodes are multiplied by, in that order.
     """
-    own = of_nodes(constants, plan)[:, None].to(table.dtype).expand(-1, table.shape[1])
-    left, right = ((plan.member * step + side).tolist() for side in (plan.left, plan.right))
+    n_rows = table.shape[1]
+    own = of_nodes(constants, plan)[:, None].to(table.dtype).expand(-1, n_rows)
+    sides = plan.member * step + plan.left, plan.member * step + plan.right
+    left, right, to = (part.tolist() for part in (*sides, places))
     scales = None if factors is None else factors.unbind()
-    node = 0
-    for size, code, (left_is_own, right_is_own) in zip(
-        plan.sizes, plan.operators, plan.constant, strict=True
-    ):
-        write = operators[code].write
-        for _ in range(size):
+    most = min(_most_shared(n_rows), max(plan.sizes, default=0))
+    memory = table.new_empty(3, most, n_rows)
+    first = 0
+    for size, code, is_own in zip(plan.sizes, plan.operators, plan.constant, strict=True):
+        write, stop = operators[code].write, first + size
+        while n := _n_shared(min(most, stop - first), n_rows):
+            some = slice(first, first + n)
+            a, b = (
+                own[some]
+                if constant
+                else torch.index_select(table, 0, torch.as_tensor(side[some]), out=part[:n])
+                for constant, side, part in zip(is_own, sides, memory[:2], strict=True)
+            )
+            out = write(a, b, out=memory[2, :n])
+            if factors is not None:
+                out.mul_(factors[some, None])
+            target.index_copy_(0, torch.as_tensor(places[some]), out)
+            first += n
+        for node in range(first, stop):
+            out = target.select(0, to[node])
             write(
-                own.select(0, node) if left_is_own else table.select(0, left[node]),
-                own.select(0, node) if right_is_own else table.select(0, right[node]),
-                out=out[node],
+                own.select(0, node) if is_own[0] else table.select(0, left[node]),
+                own.select(0, node) if is_own[1] else table.select(0, right[node]),
+                out=out,
             )
             if scales is not None:
-                out[node].mul_(scales[node])
-            node += 1
+                out.mul_(scales[node])
+        first = stop
+
+
+def _most_shared(n_rows: int) -> int:
+    """Return how many nodes threads have in work, at most; none if there is one thread."""
+    n_threads = torch.get_num_threads()
+    if n_threads == 1 or n_rows % _VECTOR:
+        return 0
+    return n_threads * max(1, _SHARED_VALUES // n_rows)
+
+
+def _n_shared(n_nodes: int, n_rows: int) -> int:
+    """Return how many of so many nodes threads share, each of them whole vectors."""
+    n_threads = torch.get_num_threads()
+    n = n_nodes // n_threads * n_threads
+    n_parts = min(n_threads, math.ceil(n * n_rows / _GRAIN))
+    return n if n_parts > 1 and n * n_rows % (_VECTOR * n_parts) == 0 else 0
 
 
 def of_nodes(values: Tensor, plan: Plan) -> Tensor:

@@ -12,6 +12,7 @@ ridge regression with the members' average, not zero, for its prior mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -164,7 +165,9 @@ class Ensemble:
             return self
         network, columns = self.network, self._columns()
         remaining, beyond = loss.beyond(average, target)
-        size = min(_BLOCK_ROWS, _BLOCK_VALUES // network.topology.n_columns)
+        most = min(_BLOCK_ROWS, _BLOCK_VALUES // network.topology.n_columns)
+        # Pairs of blocks of one size: two threads are done at the same time.
+        size = math.ceil(len(weight) / (2 * math.ceil(len(weight) / (2 * most))))
         source = _SomeColumns(
             StreamedRows(inputs, beyond, weight, Population.of([network]), size, n_threads),
             columns,

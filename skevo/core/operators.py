@@ -110,8 +110,8 @@ class Operator:
         )
 
 
-# Differentiable without ``out``, and what exports trace; with it, which is neither operand, all work
-# is done there.
+# Without ``out`` differentiable, and what exports trace; with it, which is neither operand, all
+# work is done there.
 
 
 def _div(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:

@@ -215,7 +215,8 @@ def _of_few(
 ) -> Tensor:
     """Return the products of few candidates with ends and present columns, and among them.
 
-    Many rows are gone through by some members at a time, whose candidates then fit in the cache.
+    Many rows are gone through by some members at a time, whose candidates then fit in the cache;
+    what threads share is those of all.
     """
 
     def of_some(members: slice) -> Tensor:
@@ -234,10 +235,10 @@ def _of_few(
             return products
         return torch.cat([products, (z.square_() @ first[:, :2].mT).double()], dim=2)
 
-    n_members, n_threads = len(columns), torch.get_num_threads()
-    # As many as threads can share; at least two, whose products they do not divide.
-    size = max(2, n_threads, _CHUNK // (len(nodes) * columns.shape[2] + 1))
-    if not has_many_rows(columns) or n_members < 2 * size:
+    n_members = len(columns)
+    # At least two, whose products threads would not divide, as everywhere.
+    size = max(2, _CHUNK // (len(nodes) * columns.shape[2] + 1))
+    if torch.get_num_threads() > 1 or not has_many_rows(columns) or n_members < 2 * size:
         return of_some(slice(n_members))
     bounds = np.linspace(0, n_members, n_members // size + 1).round().astype(int).tolist()
     return torch.cat([of_some(slice(*pair)) for pair in pairwise(bounds)])
