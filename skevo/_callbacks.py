@@ -13,9 +13,11 @@ from statistics import fmean
 from typing import Any
 
 import joblib
+import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ._checkpoint import open_checkpoint
+from ._devices import CPU, moved
 from .callbacks import Checkpoint
 from .core.course import Course, Evolution, Growth, Stopping, Watch
 
@@ -171,7 +173,11 @@ class Saved:
 
 @contextlib.contextmanager
 def resumable(
-    callbacks: Sequence[Any], seed: int, members: Sequence[Evolution] | None, known_by: Any
+    callbacks: Sequence[Any],
+    seed: int,
+    members: Sequence[Evolution] | None,
+    known_by: Any,
+    device: torch.device,
 ) -> Iterator[Saved]:
     """Go on from where the same fit was killed, if there is a `Checkpoint` among its callbacks.
 
@@ -183,6 +189,8 @@ def resumable(
         Where the fit starts if nothing was saved.
     known_by : object
         What tells the fit from others, of what can be pickled.
+    device : torch.device
+        That the fit computes on; what is saved is on the CPU.
     """
     saved = Saved(seed, members)
     checkpoint = next((one for one in callbacks if isinstance(one, Checkpoint)), None)
@@ -201,7 +209,7 @@ def resumable(
         def watch(growth: Growth) -> str:
             nonlocal last
             if time.monotonic() - last >= checkpoint.interval:
-                file.save((saved.seed, growth.evolutions("killed")))
+                file.save((saved.seed, moved(growth.evolutions("killed"), device, CPU)))
                 last = time.monotonic()
             return ""
 

@@ -22,6 +22,7 @@ from ._callbacks import (
     resumable,
     watch_all,
 )
+from ._devices import CPU, moved
 from ._explain import Explains
 from ._memory import check_memory, enough_memory, peak_memory
 from ._monotonic import monotonic_inputs
@@ -211,7 +212,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         int
             The seed, which is another one if the fit was resumed.
         """
-        self.device_ = self._device()
+        self.device_ = self._device(len(train))
         n_jobs = effective_n_jobs(self.n_jobs)
         settings, dtype = self._settings(), self._torch_dtype(len(train))
         self._check_memory(len(train), dtype)
@@ -223,7 +224,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         callbacks = getattr(self, "_skl_callbacks", [])
         with (
             interruptible() as interrupted,
-            resumable(callbacks, seed, earlier, known_by) as saved,
+            resumable(callbacks, seed, earlier, known_by, self.device_) as saved,
             self._nursery() as nursery,
         ):
             tasks = plan_members(
@@ -239,7 +240,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             )
             members = fit_members(
                 table, tasks, self._operators, loss, settings, stopping.after(saved.spent),
-                self._block_size(settings), watch, saved.members, n_jobs,
+                self._block_size(settings), watch, moved(saved.members, CPU, self.device_), n_jobs,
                 validation, nursery,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
@@ -256,7 +257,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             path_=path._asdict(),
             _path=networks,
             # What it takes to go on is several times the size of the model.
-            _members=members if self.warm_start else None,
+            _members=moved(members, self.device_, CPU) if self.warm_start else None,
         )
         self._measure(judged, loss)
         return saved.seed

@@ -8,37 +8,31 @@ from typing import Any, ClassVar
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from ._devices import CPU, find_device
+from .core.blocks import on_device
 from .core.course import Stopping
+from .core.folds import MOST_ROWS
+from .core.members import group_size
 from .core.operators import DEFAULT_OPERATORS, Operator, get_operators
 from .core.settings import Settings
 
-__all__ = ["HasParameters", "find_device"]
+__all__ = ["HasParameters"]
 
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
 # Generations without an improvement of one member alone, whose loss is known less well than the
 # mean of several.
 _PATIENCE_ALONE = 15
+# A GPU takes as long for so many rows, counted over the members of a group, as a CPU does.
+_GPU_ROWS = 40_000
 # Rows of a step of the adam solver, and of a block elsewhere.
 _STEP_ROWS, _BLOCK_ROWS = 256, 16_384
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device of a name, which this process must have; ``"auto"`` is a GPU if it can."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} is not available: {reason}") from error
-    return device
 
 
 class HasParameters:
     """Constructor of both estimators."""
 
+    device_: torch.device
     # Generations without an improvement, and how many there are at least, on few rows and on many.
     # There each takes longer, but the first ones little; and where there is much noise, what
     # improves is slow to be seen.
@@ -131,9 +125,16 @@ class HasParameters:
         """The operators that nodes can have."""
         return get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
 
-    def _device(self) -> torch.device:
-        """Return the device to compute on."""
-        return find_device(self.device)
+    def _device(self, n_rows: int) -> torch.device:
+        """Return the device to compute on: a GPU if there is one, and it is the faster one."""
+        if self.device != "auto":
+            return find_device(self.device)
+        settings, found = self._settings(), find_device("auto")
+        n_rows = min(n_rows, MOST_ROWS)
+        n_at_once = group_size(self.n_members, n_rows, settings, found) * n_rows
+        if settings.solver == "adam":
+            n_at_once = settings.batch_size
+        return found if n_at_once >= _GPU_ROWS else CPU
 
     def _torch_dtype(self, n_rows: int) -> torch.dtype:
         """Return the dtype of the columns."""
@@ -168,7 +169,7 @@ class HasParameters:
         The ``adam`` solver reads batches of its own.
         """
         own = self.batch_size == "auto" or settings.solver == "adam"
-        return _BLOCK_ROWS if own else self.batch_size
+        return on_device(_BLOCK_ROWS, self.device_) if own else self.batch_size
 
     def _stopping(self, n_rows: int) -> Stopping:
         """Translate the parameters that say when to stop."""

@@ -273,7 +273,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         self._units = units = self._target_units(rows, found)
         if self.loss in ("poisson", "gamma"):
             return self._deviance(rows, found)
-        return self._torch_loss(units, self._torch_dtype(len(rows)))
+        return self._torch_loss(units, len(rows))
 
     def _in_user_units(self, y: NDArray[Any]) -> NDArray[np.float64]:
         """Return targets as they were passed."""
@@ -336,11 +336,12 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         self._intervals = fit_intervals(held_out, self._units.limits, inflation)
         return ensemble
 
-    def _torch_loss(self, units: TargetUnits, dtype: torch.dtype) -> Loss:
+    def _torch_loss(self, units: TargetUnits, n_rows: int) -> Loss:
         """Return the loss of targets in the network's units, where all rows have the same."""
         if callable(self.loss):
+            dtype, device = self._torch_dtype(n_rows), self._device(n_rows)
             shift, factor = (
-                torch.as_tensor(part, dtype=dtype)[:, None].to(self._device())
+                torch.as_tensor(part, dtype=dtype, device=device)[:, None]
                 for part in (units.shift, units.scale)
             )
             return TorchLoss(self.loss, shift, factor)

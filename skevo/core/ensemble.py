@@ -20,6 +20,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from .blocks import on_device
 from .course import Evolution
 from .heads import coefficients, fit_head
 from .losses import Loss, SquaredError
@@ -166,6 +167,7 @@ class Ensemble:
         network, columns = self.network, self._columns()
         remaining, beyond = loss.beyond(average, target)
         most = min(_BLOCK_ROWS, _BLOCK_VALUES // network.topology.n_columns)
+        most = on_device(most, weight.device)
         # Pairs of blocks of one size: two threads are done at the same time.
         size = math.ceil(len(weight) / (2 * math.ceil(len(weight) / (2 * most))))
         source = _SomeColumns(

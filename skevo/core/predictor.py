@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .blocks import on_device
 from .operators import Operator
 from .scalars import SCALARS
 from .schedule import schedule
@@ -66,7 +67,8 @@ class Predictor:
     def block_size(self, n_samples: int) -> int:
         """Return how many of so many rows to compute at a time."""
         row_bytes = max(1, self._n_rows * self.weight.element_size())
-        return max(1, min(n_samples, _BLOCK_ROWS, _BLOCK_BYTES // row_bytes))
+        most = min(_BLOCK_ROWS, _BLOCK_BYTES // row_bytes)
+        return max(1, min(n_samples, on_device(most, self.weight.device)))
 
     def blocks(
         self, read: Callable[[slice], Tensor], n_samples: int, size: int | None = None

@@ -151,10 +151,19 @@ def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float])
     Tensor of shape (..., n_columns, n_levels)
         Values that occur in the column: repeating a row or weighting it gives the same ones.
     """
-    ordered, order = columns.sort(dim=-1)
+    order = _argsort(columns)
+    ordered = columns.gather(-1, order)
     weight = weight.double()[..., None, :].expand_as(order)
     cumulative = weight.gather(-1, order).cumsum(dim=-1)
     # A hair below the level, so that rounding of the sums cannot move a quantile by a row.
     wanted = torch.tensor(levels, dtype=torch.float64, device=columns.device) * (1 - 1e-9)
     index = torch.searchsorted(cumulative, wanted * cumulative[..., -1:])
     return ordered.gather(-1, index.clamp(max=columns.shape[-1] - 1))
+
+
+def _argsort(columns: Tensor) -> Tensor:
+    """Return the rows of each column in ascending order; those of equal values in any."""
+    if columns.device.type != "cpu":
+        return columns.argsort(dim=-1)
+    # NumPy sorts several numbers at a time.
+    return torch.from_numpy(columns.numpy().argsort(axis=-1))

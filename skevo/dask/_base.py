@@ -16,12 +16,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._base import BaseEvolving
 from .._columns import Encoding
+from .._devices import CPU
 from .._frames import Levels
 from .._rows import TrainingRows
 from ..core.nursery import Nursery
 from ._cluster import Cluster
 from ._collections import gather_raw, lazily, levels_of, outline, read, refuse_other
-from ._device import CPU
 from ._growing import ClusterNursery
 from ._partitions import Partitions
 
@@ -144,7 +144,7 @@ class OnDask(BaseEvolving):
         """Provide where the members grow: the workers."""
         yield ClusterNursery(self._cluster, self._operators, self.device)
 
-    def _device(self) -> torch.device:
+    def _device(self, n_rows: int) -> torch.device:
         """Return that of what comes back from the workers, which may have others than this."""
         return CPU
 

@@ -11,9 +11,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import torch
 
-__all__ = ["CPU", "moved"]
-
-CPU = torch.device("cpu")
+__all__ = ["moved"]
 
 
 def moved(value: Any, before: torch.device, after: torch.device) -> Any:

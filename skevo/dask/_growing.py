@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from distributed import Future
 
+from .._devices import CPU, find_device
 from .._memory import enough_memory
-from .._parameters import find_device
 from ..core.course import Generation
 from ..core.evolution import advance_all
 from ..core.group import Group
@@ -28,7 +28,7 @@ from ..core.state import GrowerState
 from ..core.table import Table
 from ..core.threads import torch_threads
 from ._cluster import Cluster
-from ._device import CPU, moved
+from ._device import moved
 
 __all__ = ["ClusterNursery"]
 

@@ -13,9 +13,9 @@ from distributed import Future
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._devices import CPU, find_device
 from .._exact import exact_sum
 from .._memory import enough_memory
-from .._parameters import find_device
 from .._rows import Part, Recipe
 from ..core.population import Population
 from ..core.rows import Block, Sums
@@ -23,7 +23,7 @@ from ..core.table import Table
 from ..core.threads import torch_threads
 from ..core.topology import Index
 from ._cluster import Cluster
-from ._device import CPU, moved
+from ._device import moved
 
 __all__ = ["DaskTable"]
 
