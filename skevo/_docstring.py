@@ -75,7 +75,8 @@ _DOCSTRING = """{summary}
         It holds for all values, not only for those of training rows; a missing cell is in no order.
         Numeric columns only, of one target or two classes.
     device : str, default="auto"
-        A torch device; ``"auto"`` is a GPU where there is one.
+        A torch device; ``"auto"`` is a GPU where there is one and the rows are so many that it is
+        the faster one.
     dtype : {{"auto", "float64", "float32"}}, default="auto"
         Of the columns. ``"auto"`` is double precision for up to 4,096 rows, and single precision,
         twice as fast, for more.

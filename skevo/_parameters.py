@@ -24,7 +24,7 @@ _MANY_ROWS = 4096
 # mean of several.
 _PATIENCE_ALONE = 15
 # A GPU takes as long for so many rows, counted over the members of a group, as a CPU does.
-_GPU_ROWS = 40_000
+_GPU_ROWS = 32_000
 # Rows of a step of the adam solver, and of a block elsewhere.
 _STEP_ROWS, _BLOCK_ROWS = 256, 16_384
 

@@ -37,8 +37,9 @@ def measured() -> str:
     import skevo
 
     day = dt.datetime.now(tz=dt.UTC)
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"*{day.day} {day:%B %Y}; {platform.machine()}, {os.cpu_count()} cores, shared; "
+        f"*{day.day} {day:%B %Y}; {platform.machine()}, {os.cpu_count()} cores, shared{gpu}; "
         f"skevo {skevo.__version__}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, Python {platform.python_version()}.*"
     )

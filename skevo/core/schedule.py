@@ -93,10 +93,12 @@ def _as_ready(topology: Topology, roots: Iterable[int]) -> list[int]:
     order = []
     ready = [node for node in needed if not waiting[node]][::-1]
     while ready:
-        order.append(ready.pop())
-        for reader in readers[order[-1]]:
+        node, new = ready.pop(), []
+        order.append(node)
+        for reader in readers[node]:
             waiting[reader] -= 1
-        new = [reader for reader in readers[order[-1]] if not waiting[reader]]
+            if not waiting[reader]:
+                new.append(reader)
         # Of those that can be computed now, the one that most others read is the last.
         ready += sorted(new, key=lambda reader: len(readers[reader]), reverse=True)
     return order
