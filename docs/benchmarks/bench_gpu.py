@@ -5,10 +5,10 @@
 
 Tables have 20 columns in single precision. A fit takes 20 generations, of one network and of eight
 members; on the CPU in one thread. The first one on a device, which loads its kernels, is not
-counted; times are medians of three fits, those of more than a million rows of one. The second table is of
-the evaluation of the nodes of the eight members, whose inputs are on the device: each node reads
-two columns and writes one. The share is of the bandwidth of a copy on the same device, and the time
-that the kernels took is the profiler's. Where there is no GPU its columns are empty.
+counted; times are medians of three fits, those of more than a million rows of one. The second table
+is of the evaluation of the nodes of the eight members, whose inputs are on the device: each node
+reads two columns and writes one. The share is of the bandwidth of a copy on the same device, and
+the time that the kernels took is the profiler's. Where there is no GPU its columns are empty.
 """
 
 import argparse
