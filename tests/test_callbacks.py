@@ -123,6 +123,7 @@ def test_progress_bar_reaches_the_end(rows, capsys):
 
 
 @needs_callbacks
+@pytest.mark.cpu
 def test_an_estimator_with_callbacks_can_be_pickled(rows):
     model = EvolvingRegressor(n_members=2, n_generations=2, random_state=0)
     model.set_callbacks(Look()).fit(*rows)

@@ -58,6 +58,7 @@ def test_moved_nowhere_is_the_same():
     assert moved(value, CPU, CPU) is value
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("n_rows", "parameters", "expected"),
     [
@@ -71,9 +72,7 @@ def test_moved_nowhere_is_the_same():
         pytest.param(10**6, {"device": "cpu"}, "cpu", id="named"),
     ],
 )
-def test_auto_is_a_gpu_where_it_is_faster(monkeypatch, request, n_rows, parameters, expected):
-    if request.config.getoption("--gpu"):
-        pytest.skip("a GPU was asked for")
+def test_auto_is_a_gpu_where_it_is_faster(monkeypatch, n_rows, parameters, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert EvolvingRegressor(**parameters)._device(n_rows).type == expected
 

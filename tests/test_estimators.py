@@ -387,6 +387,7 @@ def test_warm_start_equals_one_longer_fit(estimator, data, solver):
         assert_array_equal(model.history_[name], longer.history_[name])
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(("n_rows", "rtol"), [(1300, 0.0), (5000, 0.0)])
 def test_warm_start_of_rows_that_have_a_sketch(n_rows, rtol):
     X, y = make_friedman1(n_samples=n_rows, noise=0.1, random_state=0)

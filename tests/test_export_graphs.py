@@ -206,7 +206,7 @@ def test_torch_module_keeps_members_apart():
     model, table = fitted("regressor")
     module = model.to_torch()
     module(module.read(table[:50])).sum().backward()
-    silent = model._ensemble.network.weight == 0
+    silent = model._ensemble.network.weight.cpu() == 0
     assert silent.any()
     assert (module.layer.weight.grad[silent] == 0).all()
 

@@ -117,6 +117,7 @@ def test_intervals_of_frames_with_text_and_missing_cells():
     assert_allclose(interval.mean(axis=1), model.predict(frames[1]), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_intervals_survive_pickling_and_stay_small(dtype):
     X, y, X_test, _ = draw(even, n_train=2000, n_test=50)

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
 from skevo import EvolvingClassifier, EvolvingRegressor
@@ -76,7 +77,7 @@ def test_every_model_of_the_path_is_that_of_a_fit_that_stopped_there(rows, model
         if not later.any():
             # The average of the members, without the correction.
             heads = shorter._ensemble.network.weight[:3]
-            assert_array_equal(selected._ensemble.network.weight.numpy(), heads.numpy())
+            assert torch.equal(selected._ensemble.network.weight, heads)
 
 
 def test_the_best_of_the_path_is_the_fit(rows, model):

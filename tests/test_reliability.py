@@ -147,6 +147,7 @@ def test_fits_in_threads_do_not_disturb_each_other():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_backends_of_joblib_give_the_same_models(backend):
     expected = [fit_and_predict(seed) for seed in range(3)]
@@ -156,6 +157,7 @@ def test_backends_of_joblib_give_the_same_models(backend):
         assert_array_equal(part, wanted)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 # Python warns of forks beside threads, which is what this is about.
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
