@@ -56,7 +56,7 @@ _DOCSTRING = """{summary}
         Stop after so many generations without an improvement of the validation loss of a single
         member, or of what it lets expect of the average of several. ``"auto"`` is 10 for
         members that are grown side by side (7 for a regressor's with more than 4,096 rows, but
-        not before generation 50), and 15 for one alone or with ``solver="adam"``. None has it go
+        not before generation 45), and 15 for one alone or with ``solver="adam"``. None has it go
         on.
     tol : float, default=0.02
         What counts as an improvement, relative to the best so far. A smaller one finds more, on

@@ -82,7 +82,7 @@ __all__ = ["EvolvingRegressor"]
 )
 class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     _numeric_target: ClassVar[bool] = True
-    _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]] = (10, 0), (7, 50)
+    _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]] = (10, 0), (7, 45)
     _units: TargetUnits
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEvolving._parameter_constraints,

@@ -9,7 +9,13 @@ from builders import alone, crowd, normal, random_network, rows_for, singles, we
 from skevo.core.heads import coefficients, penalty, with_coefficients
 from skevo.core.losses import SquaredError
 from skevo.core.measures import dispersion
-from skevo.core.moments import Moments, extend_moments, measure_moments, variances
+from skevo.core.moments import (
+    Moments,
+    extend_moments,
+    inner_products,
+    measure_moments,
+    variances,
+)
 from skevo.core.rows import MemoryRows
 
 N = 150
@@ -179,3 +185,13 @@ def test_compact_moments_equal_those_of_the_compact_population():
     columns = torch.cat([inputs, torch.where(kept < 0, -1, 3 + kept)], dim=1)
     assert (columns < 0).any()
     assert_equal(moments.compact(columns), measure_moments(rows))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_left", "n_right"), [(1, 1), (40, 2), (2, 40), (40, 9), (9, 40)])
+def test_inner_products_equal_their_definition(n_left, n_right, dtype):
+    left, right = torch.randn(3, n_left, 50, dtype=dtype), torch.randn(3, n_right, 50, dtype=dtype)
+    expected = np.einsum("mir,mjr->mij", left.double().numpy(), right.double().numpy())
+    found = inner_products(left, right)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, atol=1e-4 if dtype == torch.float32 else 1e-12)

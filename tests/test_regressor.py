@@ -250,7 +250,7 @@ def test_stacking_real_data():
 @pytest.mark.parametrize(
     ("n_rows", "parameters", "expected"),
     [
-        (4100, {}, 50),
+        (4100, {}, 45),
         (4100, {"n_generations": 12}, 12),
         (4100, {"n_iter_no_change": 4}, 4),
         (4100, {"n_members": 1}, 15),

@@ -21,7 +21,7 @@ from torch.nn import functional
 from .curvature import Curvature, factorise
 from .exchange import Exchange
 from .losses import Loss, SquaredError
-from .moments import Moments, measure_moments, variances, weighted_gram
+from .moments import Moments, inner_products, measure_moments, variances, weighted_gram
 from .monotone import EITHER, STILL
 from .population import Population
 from .rows import Block, RowSource
@@ -336,7 +336,9 @@ def _evaluate(
     def function(block: Block) -> tuple[Tensor, Tensor]:
         output = population.output(block.columns)
         residual = loss.residual(output, block.target) * block.weight[:, None]
-        slope = torch.cat([residual.sum(dim=2)[:, None], block.columns @ residual.mT], dim=1)
+        slope = torch.cat(
+            [residual.sum(dim=2)[:, None], inner_products(block.columns, residual)], dim=1
+        )
         value = (loss.value(output, block.target) * block.weight).sum(dim=1)
         return value.double(), slope.double()
 

@@ -121,6 +121,28 @@ def times(columns: Tensor, weight: Tensor) -> Tensor:
     return columns * weight
 
 
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return the products of columns with others, summed over rows: ``left @ right.mT``.
+
+    What BLAS libraries do depends on which factor comes first. A few columns do best there, else
+    the many.
+
+    Parameters
+    ----------
+    left : Tensor of shape (..., n_left, n_samples)
+    right : Tensor of shape (..., n_right, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (..., n_left, n_right)
+    """
+    n_left, n_right = left.shape[-2], right.shape[-2]
+    few = min(n_left, n_right) <= (8 if left.dtype == torch.float32 else 2)
+    if n_right < n_left if few else n_right > n_left:
+        return (right @ left.mT).mT
+    return left @ right.mT
+
+
 def sum_in_parts(n_rows: int, function: Callable[[slice], Tensor]) -> Tensor:
     """Return the sum over parts of a block of what a function returns for their rows, in float64.
 
@@ -152,7 +174,7 @@ def _weighted_products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     def function(some: slice) -> Tensor:
         weighted = times(right[..., some], weight[..., None, some])
         return torch.cat(
-            [weighted.sum(dim=-1)[..., None, :], left[..., some] @ weighted.mT], dim=-2
+            [weighted.sum(dim=-1)[..., None, :], inner_products(left[..., some], weighted)], dim=-2
         )
 
     return sum_in_parts(weight.shape[-1], function)

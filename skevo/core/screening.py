@@ -29,7 +29,7 @@ from torch import Tensor
 from .columns import has_many_rows, node_columns
 from .curvature import Curvature
 from .losses import Loss
-from .moments import Products, sum_in_parts, times
+from .moments import Products, inner_products, sum_in_parts, times
 from .network import Nodes
 from .population import EMPTY, Population
 from .rows import Block, RowSource
@@ -159,8 +159,8 @@ def screen(
         parts = []
         for chunk in nodes.split(max(16, _CHUNK // block.weight.numel())):
             z = node_columns(population, chunk, block.columns)
-            products = (z @ present.mT).double()
-            squares = (z.square_() @ ends[:, :2].mT).double()
+            products = inner_products(z, present).double()
+            squares = inner_products(z.square_(), ends[:, :2]).double()
             parts.append(torch.cat([products, squares], dim=2))
         return (torch.cat(parts, dim=1),)
 
@@ -226,14 +226,15 @@ def _of_few(
         def function(rows: slice) -> Tensor:
             own = z[..., rows]
             weighted = times(own, own_metric[..., rows])
-            parts = [own @ first[..., rows].mT, weighted @ present[..., rows].mT]
+            parts = [inner_products(own, first[..., rows])]
+            parts += [inner_products(weighted, present[..., rows])]
             parts += [weighted @ own.mT] if pairs else []
             return torch.cat(parts, dim=2)
 
         products = sum_in_parts(z.shape[2], function)
         if constant is not None:
             return products
-        return torch.cat([products, (z.square_() @ first[:, :2].mT).double()], dim=2)
+        return torch.cat([products, inner_products(z.square_(), first[:, :2]).double()], dim=2)
 
     n_members = len(columns)
     # At least two, whose products threads would not divide, as everywhere.
