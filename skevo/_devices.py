@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .core.losses import TorchLoss
+from .core.operators import Operator
 
 __all__ = ["CPU", "find_device", "moved"]
 
@@ -32,12 +33,13 @@ def find_device(name: str) -> torch.device:
 def moved(value: Any, before: torch.device, after: torch.device) -> Any:
     """Return a value with its tensors on another device, however deep they lie.
 
-    What is the same object in several places stays so. The function of a loss is left as it is.
+    What is the same object in several places stays so. Operators, and losses of the user's own,
+    which may be functions that cannot be pickled, are left as they are.
 
     Parameters
     ----------
     value : object
-        Of what can be pickled.
+        Of what can be pickled, but for those.
     before, after : torch.device
         The value itself is returned if they are the same.
     """
@@ -51,14 +53,14 @@ def moved(value: Any, before: torch.device, after: torch.device) -> Any:
 
 
 class _Taking(pickle.Pickler):
-    """Pickle all but tensors and functions of losses, which are kept beside it."""
+    """Pickle all but tensors, losses that are functions, and operators: they are kept beside it."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self.kept: list[Any] = []
 
     def persistent_id(self, value: Any) -> int | None:
-        if not isinstance(value, (Tensor, TorchLoss)):
+        if not isinstance(value, (Tensor, TorchLoss, Operator)):
             return None
         self.kept.append(value)
         return len(self.kept) - 1

@@ -10,6 +10,7 @@ from sklearn.datasets import make_friedman1
 from skevo import EvolvingRegressor
 from skevo._devices import CPU, moved
 from skevo.core.losses import TorchLoss
+from skevo.core.operators import Operator
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 FAST = {"n_generations": 4, "n_members": 2, "max_nodes": 10, "random_state": 0}
@@ -47,10 +48,11 @@ def test_moved_takes_every_tensor(solver):
     ]
 
 
-def test_moved_leaves_functions_of_losses():
+def test_moved_leaves_functions():
+    operator = Operator("half", lambda a, b: 0.5 * (a + b), "({a} + {b}) / 2")
     loss = TorchLoss(lambda output, target: (output - target) ** 2, torch.zeros(1), torch.ones(1))
-    copied = moved([loss, loss], CPU, torch.device("meta"))
-    assert copied == [loss, loss]
+    value = [loss, loss, operator]
+    assert moved(value, CPU, torch.device("meta")) == value
 
 
 def test_moved_nowhere_is_the_same():

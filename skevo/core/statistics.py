@@ -166,4 +166,4 @@ def _argsort(columns: Tensor) -> Tensor:
     if columns.device.type != "cpu":
         return columns.argsort(dim=-1)
     # NumPy sorts several numbers at a time.
-    return torch.from_numpy(columns.numpy().argsort(axis=-1))
+    return torch.from_numpy(columns.detach().numpy().argsort(axis=-1))
