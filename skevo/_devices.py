@@ -33,8 +33,8 @@ def find_device(name: str) -> torch.device:
 def moved(value: Any, before: torch.device, after: torch.device) -> Any:
     """Return a value with its tensors on another device, however deep they lie.
 
-    What is the same object in several places stays so. Operators, and losses of the user's own,
-    which may be functions that cannot be pickled, are left as they are.
+    What is the same object in several places stays so, but for tensors. Functions of operators and
+    of losses, which may be such that cannot be pickled, are left as they are.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def moved(value: Any, before: torch.device, after: torch.device) -> Any:
 
 
 class _Taking(pickle.Pickler):
-    """Pickle all but tensors, losses that are functions, and operators: they are kept beside it."""
+    """Pickle all but tensors and what holds functions, which are kept beside it."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -75,4 +75,4 @@ class _Giving(pickle.Unpickler):
 
     def persistent_load(self, number: int) -> Any:
         value = self._kept[number]
-        return value.to(self._device) if isinstance(value, Tensor) else value
+        return value if isinstance(value, Operator) else value.to(self._device)

@@ -130,10 +130,8 @@ class HasParameters:
         if self.device != "auto":
             return find_device(self.device)
         settings, found = self._settings(), find_device("auto")
-        n_rows = min(n_rows, MOST_ROWS)
+        n_rows = settings.batch_size if settings.solver == "adam" else min(n_rows, MOST_ROWS)
         n_at_once = group_size(self.n_members, n_rows, settings, found) * n_rows
-        if settings.solver == "adam":
-            n_at_once = settings.batch_size
         return found if n_at_once >= _GPU_ROWS else CPU
 
     def _torch_dtype(self, n_rows: int) -> torch.dtype:

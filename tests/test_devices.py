@@ -51,8 +51,10 @@ def test_moved_takes_every_tensor(solver):
 def test_moved_leaves_functions():
     operator = Operator("half", lambda a, b: 0.5 * (a + b), "({a} + {b}) / 2")
     loss = TorchLoss(lambda output, target: (output - target) ** 2, torch.zeros(1), torch.ones(1))
-    value = [loss, loss, operator]
-    assert moved(value, CPU, torch.device("meta")) == value
+    there, same = moved([loss, operator], CPU, torch.device("meta"))
+    assert same is operator
+    assert there.function is loss.function
+    assert {tensor.device.type for tensor in pull(there, [])} == {"meta"}
 
 
 def test_moved_nowhere_is_the_same():

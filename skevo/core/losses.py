@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -197,6 +197,10 @@ class TorchLoss(Loss):
     function: Callable[[Tensor, Tensor], Tensor]
     shift: Tensor
     scale: Tensor
+
+    def to(self, device: torch.device) -> TorchLoss:
+        """Return the loss on another device."""
+        return replace(self, shift=self.shift.to(device), scale=self.scale.to(device))
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample."""
