@@ -297,8 +297,8 @@ def test_screen_of_a_large_pool_equals_that_of_its_parts():
     parts = [screen(rows, population, SquaredError(), *model, part) for part in nodes.split(9)]
     for name in ("gain", "cross", "inner", "slope"):
         together = torch.cat([getattr(part, name) for part in parts], dim=1)
-        # Sums of 5000 terms.
-        torch.testing.assert_close(getattr(found, name), together, rtol=1e-8, atol=1e-8)
+        # Sums of 5000 terms, divided by the spread of candidates that may hardly vary.
+        torch.testing.assert_close(getattr(found, name), together, rtol=1e-6, atol=1e-8)
 
 
 @LOSSES

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .columns import flatten, of_nodes, operands
 from .curvature import Curvature
+from .linalg import cholesky_ex, cholesky_solve
 from .losses import Loss
 from .population import Plan, Population, Wiring
 from .rows import Block, RowSource, add_up
@@ -90,8 +91,8 @@ def constant_step(
     diagonal = squares.diagonal(dim1=1, dim2=2)
     # Constants that change nothing get a unit diagonal and, their gradient being zero, no step.
     extra = torch.where(diagonal > 0, damping * diagonal, 1.0)
-    factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(extra))
-    step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    factor, failed = cholesky_ex(matrix + torch.diag_embed(extra))
+    step = cholesky_solve(gradient[..., None], factor)[..., 0]
     usable = torch.isfinite(step).all(dim=1) & (failed == 0)
     step = torch.where(usable[:, None], step, 0.0)
     at = torch.as_tensor(order, device=step.device)

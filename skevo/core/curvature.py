@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .threads import within
+from .linalg import cholesky_ex, cholesky_solve, eigh, solve_triangular
 
 __all__ = ["Curvature", "factorise"]
 
@@ -107,12 +107,12 @@ class Curvature:
         diagonal = own.diagonal(dim1=1, dim2=2)
         diagonal *= 1.0 + self.rounding
         projected = self.half @ cross
-        factor, failed = torch.linalg.cholesky_ex(own - projected.mT @ projected)
+        factor, failed = cholesky_ex(own - projected.mT @ projected)
         new_share = factor.diagonal(dim1=1, dim2=2).square() / diagonal
         if (failed > 0).any() or not (new_share > _SMALLEST_NEW_SHARE).all():
             return None
         identity = torch.eye(n_new, dtype=own.dtype, device=own.device).expand_as(own)
-        corner = torch.linalg.solve_triangular(factor, identity, upper=False)
+        corner = solve_triangular(factor, identity, upper=False)
         below = torch.cat([-corner @ (projected.mT @ self.half), corner], dim=2)
         half = functional.pad(self.half, (0, n_new, 0, n_new))
         half[:, -n_new:] = below
@@ -144,11 +144,11 @@ class Curvature:
         rows = rows * lost[..., None]
         square = rows.gather(2, at[:, None].expand(-1, n_gone, -1)) * lost[:, None]
         square = square + torch.diag_embed((~lost).to(square.dtype))
-        factor, failed = torch.linalg.cholesky_ex(square)
+        factor, failed = cholesky_ex(square)
         new_share = factor.diagonal(dim1=1, dim2=2).square() / square.diagonal(dim1=1, dim2=2)
         if (failed > 0).any() or not (new_share > _SMALLEST_NEW_SHARE).all():
             return None
-        share = torch.cholesky_solve(rows, factor)
+        share = cholesky_solve(rows, factor)
         taken = self.half.gather(2, at[:, None].expand(-1, self.half.shape[1], -1))
         inverse = torch.baddbmm(self.inverse, rows.mT, share, alpha=-1.0)
         half = torch.baddbmm(self.half, taken * lost[:, None], share, alpha=-1.0)
@@ -221,16 +221,14 @@ def factorise(unpenalised: Tensor, ridge: Tensor, dtype: torch.dtype) -> Curvatu
     unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
     scaled = (matrix * unit[..., None]).mul_(unit[..., None, :])
     scaled.diagonal(dim1=-2, dim2=-1).add_(rounding)
-    factor, failed = torch.linalg.cholesky_ex(scaled)
+    factor, failed = cholesky_ex(scaled)
     singular = failed > 0
     if not rounding:
         singular = singular | (factor.diagonal(dim1=-2, dim2=-1).amin(dim=-1) < 1e-5)
     identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
-    half = torch.linalg.solve_triangular(factor, identity.expand_as(scaled), upper=False)
+    half = solve_triangular(factor, identity.expand_as(scaled), upper=False)
     if singular.any():
-        # Several threads would compute other last bits.
-        with within(1):
-            values, vectors = torch.linalg.eigh(scaled[singular])
+        values, vectors = eigh(scaled[singular])
         keep = values > 1e-10 * values[..., -1:]
         inverse_root = torch.where(keep, values, 1.0).rsqrt() * keep
         half[singular] = inverse_root[..., None] * vectors.mT

@@ -82,8 +82,8 @@ def evolve_networks(
     before = courses[0].history[-1].seconds if courses[0].history else 0.0
     began = time.perf_counter() - before
     reason = stop_reason(stopping, courses, before)
-    # What a single member computes would be divided.
-    n_threads = n_jobs if all(grower.n_members > 1 for grower in growers) else 1
+    # What a member computes is not divided, see `skevo.core.threads`.
+    n_threads = min([n_jobs, *(grower.n_members for grower in growers)])
     with within(n_threads), torch.no_grad():
         while not reason:
             records = (advance or advance_all)(growers, growth.n_generations < 0)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from .curvature import Curvature, factorise
 from .heads import coefficients, with_coefficients
+from .linalg import eigh
 from .population import Population
 from .settings import Settings
-from .threads import within
 
 __all__ = ["ALPHAS", "choose_alpha", "first_alpha", "heads_at", "neighbour"]
 
@@ -110,9 +110,7 @@ def choose_alpha(
     slope = (model.gradient + model.ridge[..., None] * beta)[:, 1:] * unit[..., None]
     beta = beta[:, 1:] * deviation[..., None]
     slope = slope + centred @ beta
-    # Several threads would compute other last bits.
-    with within(1):
-        values, vectors = torch.linalg.eigh(centred)
+    values, vectors = eigh(centred)
     values = values.clamp(min=0.0)[:, None]
     squares = (vectors.mT @ slope).square().sum(dim=2)[:, None]
     empty = 2.0 * summed_loss + (2.0 * beta * slope - beta * (centred @ beta)).sum(dim=(1, 2))

@@ -1,26 +1,29 @@
 """Threads: how many torch uses.
 
 The last bits of a sum depend on how it is divided among threads. Products of the members of a group
-are not divided: each member's is computed by one thread. Whatever else is, is computed by one,
-beside others that work on other rows.
+are not divided where there are no more threads than members: each member's is computed by one.
+Factorisations are divided on some processors, and are computed by one, see `undivided`. Whatever
+else is, is computed by one, beside others that work on other rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
-__all__ = ["in_order", "torch_threads", "within"]
+__all__ = ["in_order", "torch_threads", "undivided", "within"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
 
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork, and OpenMP would wait for its own forever.
@@ -61,6 +64,17 @@ def within(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def undivided(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Return a function of torch, computed by one thread: with the same bits for any number."""
+
+    @functools.wraps(function)
+    def computed(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with within(1):
+            return function(*args, **kwargs)
+
+    return computed
 
 
 def in_order(

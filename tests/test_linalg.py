@@ -1,0 +1,34 @@
+"""Linear algebra whose bits do not depend on threads."""
+
+import pytest
+import torch
+from builders import normal
+
+from skevo.core import linalg
+from skevo.core.threads import torch_threads
+
+
+def positive(n_members, n):
+    """Return symmetric positive definite matrices."""
+    factor = normal(n_members, n, n, seed=3).tril() / n + torch.eye(n, dtype=torch.float64)
+    return factor @ factor.mT
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+@pytest.mark.parametrize("n", [9, 31, 150])
+@pytest.mark.parametrize("n_members", [2, 8])
+def test_threads_change_no_bit(n_members, n, n_threads):
+    matrix, several = positive(n_members, n), normal(n_members, n, n, seed=4)
+    found = []
+    for k in (1, n_threads):
+        with torch_threads(k):
+            factor, failed = linalg.cholesky_ex(matrix)
+            assert not failed.any()
+            solved = linalg.cholesky_solve(several, factor)
+            half = linalg.solve_triangular(factor, several, upper=False)
+            found.append([factor, solved, half, *linalg.eigh(matrix)])
+            assert torch.get_num_threads() == k
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(matrix @ solved, several, rtol=0, atol=1e-9)
+    torch.testing.assert_close(factor @ half, several, rtol=0, atol=1e-9)
