@@ -24,6 +24,7 @@ from .columns import flatten, of_nodes, operands
 from .curvature import Curvature
 from .linalg import cholesky_ex, cholesky_solve
 from .losses import Loss
+from .moments import inner_products
 from .population import Plan, Population, Wiring
 from .rows import Block, RowSource, add_up
 from .topology import CONSTANT, Index, kinds
@@ -31,7 +32,7 @@ from .topology import CONSTANT, Index, kinds
 __all__ = ["constant_step"]
 
 # Rows whose derivatives are in memory at a time: all together they take more than the columns do.
-_ROWS_AT_A_TIME = 2048
+_ROWS_AT_A_TIME = 4608
 
 
 def constant_step(
@@ -70,7 +71,7 @@ def constant_step(
         weight = (block.weight * loss.curvature(output))[:, None]
         present = block.columns.mT
         slopes = [
-            (j @ r[..., None])[..., 0]
+            inner_products(j, r[:, None])[..., 0]
             for j, r in zip(jacobians, residual.unbind(dim=1), strict=True)
         ]
         weighted = [j * weight for j in jacobians]

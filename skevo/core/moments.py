@@ -137,7 +137,7 @@ def inner_products(left: Tensor, right: Tensor) -> Tensor:
     Tensor of shape (..., n_left, n_right)
     """
     n_left, n_right = left.shape[-2], right.shape[-2]
-    few = min(n_left, n_right) <= (8 if left.dtype == torch.float32 else 2)
+    few = min(n_left, n_right) <= (15 if left.dtype == torch.float32 else 2)
     if n_right < n_left if few else n_right > n_left:
         return (right @ left.mT).mT
     return left @ right.mT
