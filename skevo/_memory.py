@@ -1,7 +1,7 @@
 r"""Memory: what a fit takes at its peak, beside the table itself.
 
 .. math:: 50\,\text{MiB} + K \, \bigl( 4\,\text{MiB} + 1.5 \, b \, r \, c + 250 \, c^2 \bigr)
-          + 24 \, (\min(K m, 1600) + p)^2 + 12 \, n \, (o + 1) \quad \text{bytes}
+          + 24 \, (\min(K m, n, 1600) + p)^2 + 12 \, n \, (o + 1) \quad \text{bytes}
 
 for K members of :math:`c = p + m` columns, p inputs (300 at most) and m nodes, n rows, of which a
 member works on :math:`r = \min(n, 20000)`, o outputs, and :math:`b` bytes per number: 8 up to 4,096
@@ -44,7 +44,7 @@ def peak_memory(
     n_inputs, n_worked = min(n_inputs, MOST_INPUTS), min(n_rows, MOST_ROWS)
     columns = n_inputs + n_nodes
     of_member = _POOL + 1.5 * n_bytes * n_worked * columns + 250 * columns**2
-    correction = 24 * (min(n_members * n_nodes, MOST_NODES) + n_inputs) ** 2
+    correction = 24 * (min(n_members * n_nodes, n_rows, MOST_NODES) + n_inputs) ** 2
     return int(_BASE + n_members * of_member + correction + 12 * n_rows * (n_outputs + 1))
 
 

@@ -180,6 +180,17 @@ def test_correction_of_many_members_holds_the_nodes_that_weigh_most(monkeypatch)
     assert (found.network.weight[-1, :3] != 0).all()
 
 
+def test_correction_has_no_more_nodes_than_rows():
+    networks, inputs, target, weight = problem(SquaredError(), 1)
+    few = Table(inputs[:, :7], target[:, :7], weight[:7])
+    ensemble = Ensemble.of(networks)
+    found = ensemble.corrected(few, SquaredError(), members_of(networks))
+    heads = ensemble.network.weight[:, 3:].abs().sum(dim=0)
+    assert len(heads) > 7
+    used = (found.network.weight[-1, 3:] != 0).nonzero()[:, 0]
+    assert sorted(used.tolist()) == sorted(heads.topk(7).indices.tolist())
+
+
 def test_correction_goes_along_to_another_device():
     networks, inputs, target, weight = problem(SquaredError(), 1)
     found = Ensemble.of(networks).corrected(

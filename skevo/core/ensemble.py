@@ -37,8 +37,8 @@ __all__ = ["CORRECTED_ROWS", "MOST_NODES", "Ensemble"]
 
 # What a correction is fitted to: at most so many rows.
 CORRECTED_ROWS = 20_000
-# It has at most so many nodes, as many as the default number of members can have: its cost grows
-# with their square and cube.
+# It has at most so many nodes, as many as the default number of members can have, and no more than
+# there are rows: its cost grows with their square and cube.
 MOST_NODES = 1600
 # The penalty is at least this over the root of the number of rows: few of them say little about
 # what networks miss that were fitted to them.
@@ -164,7 +164,7 @@ class Ensemble:
         if not torch.isfinite(alpha):
             # Nothing is known of the noise, or there is no signal.
             return self
-        network, columns = self.network, self._columns()
+        network, columns = self.network, self._columns(min(len(weight), MOST_NODES))
         remaining, beyond = loss.beyond(average, target)
         most = min(_BLOCK_ROWS, _BLOCK_VALUES // network.topology.n_columns)
         most = on_device(most, weight.device)
@@ -217,17 +217,17 @@ class Ensemble:
         limits = self.limits and (self.limits[0].to(device), self.limits[1].to(device))
         return replace(self, network=self.network.to(device), limits=limits)
 
-    def _columns(self) -> Tensor:
+    def _columns(self, most_nodes: int) -> Tensor:
         """Return the columns of a correction: nodes, and inputs that most of the members see.
 
-        Of many members, those nodes that weigh most; all of them have a spread of about 1.
+        Of more nodes than ``most_nodes``, those that weigh most; all have a spread of about 1.
         """
         n_inputs = self.network.topology.n_inputs
         weight = self.network.weight.abs()
         seen = (weight[:, :n_inputs] != 0).sum(dim=0)
         inputs = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
         nodes = weight[:, n_inputs:].sum(dim=0).sort(descending=True, stable=True).indices
-        chosen = nodes[:MOST_NODES] + n_inputs
+        chosen = nodes[:most_nodes] + n_inputs
         return torch.cat([inputs.sort().values, chosen.sort().values])
 
 
