@@ -1,6 +1,7 @@
 """Measure the estimators beside references, in one run, and print Markdown tables.
 
     python docs/benchmarks/bench_suites.py regression
+    python docs/benchmarks/bench_suites.py regression --also EBM,RealMLP,TabM --seeds 1
     python docs/benchmarks/bench_suites.py classification --data DIR
     python docs/benchmarks/bench_suites.py srbench --data DIR --seeds 2
     python docs/benchmarks/bench_suites.py feynman --data DIR
@@ -10,7 +11,9 @@ DIR holds a folder per suite with a CSV or TSV file per table, gzipped or not, w
 is to be predicted; `srbench` also `published.csv` (columns dataset, algorithm, r2_test). `feynman`
 is the file DIR/feynman.json, formulas by name with the ranges of their variables. Without --data,
 tables that scikit-learn bundles or generates are used. Needs pandas; xgboost, lightgbm and catboost
-take part in `regression`, and pyoperon in `feynman`, if they are installed.
+take part in `regression` and `classification`, and pyoperon in `feynman`, if they are installed.
+What takes minutes for a fit only does if --also names it: EBM (interpret-core), RealMLP and TabM
+(pytabkit), all with default parameters.
 
 Every table is split 75/25 with the seeds of the published benchmark and at most 10,000 rows are
 trained on. Text is passed as categories and missing cells as they are; for linear models they
@@ -25,6 +28,7 @@ import os
 import pathlib
 import time
 import warnings
+from functools import partial
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -41,6 +45,7 @@ parser.add_argument("--csv", help="file for a row per fit")
 parser.add_argument(
     "--members", type=int, help="n_members of the estimator, instead of its default"
 )
+parser.add_argument("--also", default="", help="comma list of EBM, RealMLP, TabM")
 parser.add_argument("--ours", action="store_true", help="leave other packages out")
 options = parser.parse_args()
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -56,7 +61,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV  # noqa: E402
 from sklearn.metrics import accuracy_score, log_loss, r2_score  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import FunctionTransformer, StandardScaler  # noqa: E402
-from tables import SEEDS, markdown, numbers, split, tables  # noqa: E402
+from tables import SEEDS, filled, markdown, numbers, split, tables  # noqa: E402
 
 from skevo import EvolvingClassifier, EvolvingRegressor  # noqa: E402
 
@@ -195,7 +200,34 @@ def peers(X, seed, kind):
                 cat_features=list(X.select_dtypes("category").columns),
             ),
         )
+    for name in filter(None, options.also.split(",")):
+        found[name] = SLOW[name](seed, kind)
     return found
+
+
+def explainable(seed, kind):
+    """Return an explainable boosting machine."""
+    from interpret import glassbox
+
+    maker = getattr(glassbox, f"ExplainableBoosting{kind}")
+    return maker(random_state=seed, n_jobs=options.threads)
+
+
+def neural(name, seed, kind):
+    """Return a neural network behind what fills cells, as it takes none that is missing."""
+    import pytabkit
+
+    network = getattr(pytabkit, f"{name}_{kind}")(
+        device="cpu", n_threads=options.threads, random_state=seed
+    )
+    return make_pipeline(filled(), network)
+
+
+SLOW = {
+    "EBM": explainable,
+    "RealMLP": partial(neural, "RealMLP_TD"),
+    "TabM": partial(neural, "TabM_D"),
+}
 
 
 def text_for_catboost(X):

@@ -91,6 +91,21 @@ def numbers():
     )
 
 
+def filled():
+    """Return what leaves no cell of a table empty: medians, and a category for missing ones."""
+    return make_column_transformer(
+        (
+            SimpleImputer(strategy="constant", fill_value="missing", keep_empty_features=True),
+            make_column_selector(dtype_include="category"),
+        ),
+        (
+            SimpleImputer(strategy="median", add_indicator=True),
+            make_column_selector(dtype_include="number"),
+        ),
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+
+
 def markdown(frame, digits=3):
     """Print a frame as a Markdown table."""
     print("| " + " | ".join(map(str, frame.columns)) + " |")
