@@ -9,7 +9,7 @@ from builders import OPERATORS, alone, network_of, normal, random_network, rando
 
 from skevo.core.network import Network, Nodes
 from skevo.core.operators import get_operators
-from skevo.core.population import EMPTY
+from skevo.core.population import EMPTY, Population
 from skevo.core.proposals import propose, propose_blindly
 from skevo.core.quantiles import N_QUANTILES, quantile_table
 from skevo.core.topology import CONSTANT, Topology
@@ -258,6 +258,26 @@ def test_pool_of_each_member_is_its_own(n):
             assert found.left.tolist() == at[expected.left].tolist()
             assert found.right.tolist() == at[expected.right].tolist()
             assert torch.equal(found.constant, expected.constant)
+
+
+@pytest.mark.parametrize("generation", [0, 1, 2, 50])
+def test_every_fourth_candidate_reads_a_pair_of_those_that_act_together(generation):
+    population = Population.of([linear(40)] * 2)
+    table = table_of(normal(2, 40, 100))
+    pairs = np.zeros((2, 40, 40))
+    pairs[1, [3, 8, 20], [8, 3, 20]] = 1.0
+    plain, guided = (
+        propose(population, N_DRAWS, table, [generator(1), generator(2)], generation, shares)
+        for shares in (None, pairs)
+    )
+    moved = (plain.left != guided.left) | (plain.right != guided.right)
+    # A member without such pairs draws as it did.
+    assert not moved[0].any()
+    assert moved[1].mean() == pytest.approx(0.25, abs=0.02)
+    sides = zip(guided.left[1, moved[1]].tolist(), guided.right[1, moved[1]].tolist(), strict=True)
+    read = {frozenset(side) - {CONSTANT} for side in sides}
+    assert read == {frozenset(own) for own in ([3, 8], [20], [3], [8])}
+    assert torch.equal(plain.constant[0], guided.constant[0])
 
 
 @pytest.mark.parametrize("generation", [0, 1, 2, 50])

@@ -256,11 +256,14 @@ def _select(grower: Grower, room: Index) -> tuple[Nodes, Products | None]:
     """
     settings, population, loss = grower.settings, grower.population, grower.loss
     constraints = grower.constraints
+    sketch, rough, model = grower.on_sketch()
+    shares = None
+    if grower.pairs is not None:
+        shares = grower.pairs.shares(loss.residual(rough.output(sketch.columns), sketch.target))
     pool = propose(
-        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age
+        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age, shares
     )
     pool = constraints.allowed(population, pool)
-    sketch, rough, model = grower.on_sketch()
     rated = screen(
         sketch,
         rough,

@@ -22,6 +22,7 @@ from .losses import Loss, SquaredError
 from .moments import Moments, Products
 from .monotone import Constraints
 from .network import Nodes
+from .pairs import Pairs
 from .population import Population, choose
 from .quantiles import Quantiles
 from .residuals import Residuals
@@ -108,6 +109,7 @@ class Grower:
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
         self._curvature: Curvature | None = None
         self._quantiles = Quantiles(sketch.weight)
+        self._pairs: Pairs | None = None
         self.loss_value = torch.full_like(self.alpha, torch.nan)
         self._noise: Tensor | None = None
 
@@ -192,6 +194,16 @@ class Grower:
         if sketch is not self.rows:
             some = slice(None, None, max(1, sketch.n_rows // _QUANTILE_ROWS))
         return self._quantiles.of(sketch.columns[..., some], sketch.weight[:, some])
+
+    @property
+    def pairs(self) -> Pairs | None:
+        """Pairs of inputs on the sketch; None where a pool has a candidate for each of them."""
+        n_inputs = self.population.wiring.n_inputs
+        if n_inputs * (n_inputs + 1) // 2 <= self.settings.n_candidates:
+            return None
+        if self._pairs is None:
+            self._pairs = Pairs(self.sketch, n_inputs)
+        return self._pairs
 
     @property
     def residuals(self) -> Residuals:

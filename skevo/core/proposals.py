@@ -20,6 +20,8 @@ __all__ = ["propose", "propose_blindly"]
 # more likely to be drawn again.
 _GUIDED_SHARE = 0.8
 _GUIDED_WEIGHT = 2.0
+# Every so-manieth candidate reads a pair of inputs that act together, where some do.
+_PAIRED_EVERY = 4
 # The fractional parts of its multiples fill the unit interval evenly.
 _GOLDEN = 0.6180339887498949
 
@@ -65,15 +67,17 @@ def propose(
     quantiles: Tensor,
     generators: Sequence[torch.Generator],
     generation: int,
+    pairs: NDArray[np.float64] | None = None,
 ) -> Nodes:
     """Draw a pool of distinct candidates for each member.
 
     Operators have equal shares; of the candidates of one that may have a constant, every third has
     it. What is left over turns with the generation. So the pools of all members are alike but for
     the operands. Most operands are drawn by use, with probability proportional to 1 + 2 x times the
-    column is an operand already, the others uniformly. A constant is drawn from the other operand's
-    quantiles. What a column is divided by is not zero in one of them: otherwise the two change
-    places, or the place is empty if neither will do.
+    column is an operand already, the others uniformly; where pairs of inputs act together, every
+    fourth candidate reads one of those, or one of its inputs and a constant. A constant is drawn
+    from the other operand's quantiles. What a column is divided by is not zero in one of them:
+    otherwise the two change places, or the place is empty if neither will do.
 
     Parameters
     ----------
@@ -85,6 +89,8 @@ def propose(
     generators : sequence of torch.Generator
         One for each member, on the CPU; its draws depend on nothing else than it and its wiring.
     generation : int
+    pairs : ndarray of shape (n_members, n_inputs, n_inputs), default=None
+        Shares of the pairs of inputs, see `skevo.core.pairs`; zero for those that do not matter.
 
     Returns
     -------
@@ -109,6 +115,11 @@ def propose(
     operator = np.broadcast_to(operator[order], draws.shape[1:])
     left = _draw_operands(wiring, draws[0], draws[1])
     right = _draw_operands(wiring, draws[2], draws[3])
+    if pairs is not None:
+        some = np.any(pairs, axis=(1, 2), keepdims=True)[:, 0]
+        together = some & ((position[order] + generation) % _PAIRED_EVERY == 0)
+        first, second = _draw_pairs(pairs, draws[1])
+        left, right = np.where(together, first, left), np.where(together, second, right)
 
     commutative = np.array([item.commutative for item in operators])[operator]
     swap = commutative & (left > right)
@@ -155,6 +166,15 @@ def _draw_operands(wiring: Wiring, which: NDArray[np.float64], where: NDArray[np
         _draw(shares, where) for shares in (present * (1.0 + _GUIDED_WEIGHT * wiring.use), present)
     )
     return np.where(which < _GUIDED_SHARE, guided, uniform)
+
+
+def _draw_pairs(pairs: NDArray[np.float64], where: NDArray[np.float64]) -> tuple[Index, Index]:
+    """Draw pairs of inputs by their shares; any where a member has none."""
+    n_members, n_inputs, _ = pairs.shape
+    shares = pairs.reshape(n_members, -1)
+    shares = np.where(shares.any(axis=1, keepdims=True), shares, 1.0)
+    first, second = np.divmod(_draw(shares, where), n_inputs)
+    return first, second
 
 
 def _draw(shares: NDArray[Any], where: NDArray[np.float64]) -> Index:
