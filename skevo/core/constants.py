@@ -32,7 +32,7 @@ from .topology import CONSTANT, Index, kinds
 __all__ = ["constant_step"]
 
 # Rows whose derivatives are in memory at a time: all together they take more than the columns do.
-_ROWS_AT_A_TIME = 4608
+_ROWS_AT_A_TIME = 4096
 
 
 def constant_step(
