@@ -115,7 +115,7 @@ def propose(
     operator = np.broadcast_to(operator[order], draws.shape[1:])
     left = _draw_operands(wiring, draws[0], draws[1])
     right = _draw_operands(wiring, draws[2], draws[3])
-    if pairs is not None:
+    if pairs is not None and pairs.any():
         some = np.any(pairs, axis=(1, 2), keepdims=True)[:, 0]
         together = some & ((position[order] + generation) % _PAIRED_EVERY == 0)
         first, second = _draw_pairs(pairs, draws[1])
