@@ -32,3 +32,18 @@ def test_threads_change_no_bit(n_members, n, n_threads):
         assert torch.equal(one, other)
     torch.testing.assert_close(matrix @ solved, several, rtol=0, atol=1e-9)
     torch.testing.assert_close(factor @ half, several, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(7, 300), (3, 40, 500), (2, 0, 5)])
+def test_gram_is_the_product_of_columns_among_each_other(shape, dtype):
+    columns = normal(*shape, seed=5).to(dtype)
+    some = columns[..., 1:-1]
+    found = linalg.gram(some)
+    assert found.dtype == dtype
+    assert torch.equal(found, found.mT)
+    exact = torch.einsum("...ik,...jk->...ij", some.double(), some.double())
+    # In units of the columns' lengths, of which rounding is a share.
+    length = some.double().norm(dim=-1)[..., None]
+    share = (found.double() - exact) / (length * length.mT)
+    assert (share.abs() < 100 * torch.finfo(dtype).eps).all()

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skevo.core import threads as module
 from skevo.core.threads import in_order, torch_threads, within
@@ -52,6 +53,22 @@ def test_number_of_threads_is_put_back_after_fits_that_overlap():
         seen.append(torch.get_num_threads())
     assert seen == [1, 1, 1]
     assert torch.get_num_threads() == 3
+
+
+def blas_threads():
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+
+def test_numpy_computes_with_one_thread_in_a_fit_and_with_as_many_as_before_after_it():
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with torch_threads(2):
+            assert blas_threads() == [1] * len(before)
+            with torch_threads(1):
+                assert blas_threads() == [1] * len(before)
+            assert blas_threads() == [1] * len(before)
+        assert blas_threads() == before
+        assert 2 in before
 
 
 @pytest.mark.usefixtures("three_threads")

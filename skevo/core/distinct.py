@@ -125,7 +125,8 @@ def choose_distinct(
     while len(chosen) < min(n_most, len(columns)):
         free &= remains > _DEPENDENT
         gain = torch.where(free, product.square().sum(dim=1) / remains.clamp(min=_DEPENDENT), 0.0)
-        best = int(gain.argmax())
+        # The first of those that are equal but for rounding.
+        best = int(gain.float().argmax())
         if gain[best] <= max(nothing, _WORTH * noise(output - rest / each) / n_rows):
             break
         chosen.append(best)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .linalg import gram
 from .rows import Block, RowSource
 
 __all__ = [
@@ -24,6 +25,8 @@ _CONSTANT = 1e-12
 
 # Rows whose products are summed in the precision of the columns.
 _PART = 4096
+# Members of more values than these are gone through one by one.
+_LARGE = 2**16
 
 
 class Products(NamedTuple):
@@ -192,7 +195,16 @@ def weighted_gram(columns: Tensor, weight: Tensor) -> Tensor:
     -------
     Tensor of shape (..., n_columns + 1, n_columns + 1)
     """
-    products = _weighted_products(columns, columns, weight)
+    if columns.ndim > 2 and columns.device.type == "cpu" and columns[0].numel() > _LARGE:
+        # One after the other, in the cache.
+        return torch.stack([weighted_gram(*one) for one in zip(columns, weight, strict=True)])
+
+    def function(some: slice) -> Tensor:
+        own, own_weight = columns[..., some], weight[..., None, some]
+        sums = times(own, own_weight).sum(dim=-1)[..., None, :]
+        return torch.cat([sums, gram(times(own, own_weight.sqrt()))], dim=-2)
+
+    products = sum_in_parts(weight.shape[-1], function)
     total = weight.sum(dim=-1, dtype=torch.float64)[..., None]
     first = torch.cat([total, products[..., 0, :]], dim=-1)
     return torch.cat([first[..., None], products], dim=-1)

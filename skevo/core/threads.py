@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["in_order", "torch_threads", "undivided", "within"]
 
@@ -32,11 +33,18 @@ if hasattr(os, "register_at_fork"):
 _lock = threading.Lock()
 _inside = 0
 _outer_threads = 1
+_outer_blas = contextlib.ExitStack()
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Return what controls the threads of the libraries that are loaded: looking takes time."""
+    return ThreadpoolController()
 
 
 @contextlib.contextmanager
 def torch_threads(n_threads: int) -> Iterator[None]:
-    """Have torch use so many threads.
+    """Have torch use so many threads, and NumPy's and SciPy's BLAS one.
 
     Each Python thread puts back, as it leaves, what the first of the fits that run beside each
     other in this process found.
@@ -45,6 +53,7 @@ def torch_threads(n_threads: int) -> Iterator[None]:
     with _lock:
         if _inside == 0:
             _outer_threads = torch.get_num_threads()
+            _outer_blas.enter_context(_libraries().limit(limits=1, user_api="blas"))
         _inside += 1
     torch.set_num_threads(n_threads)
     try:
@@ -52,6 +61,8 @@ def torch_threads(n_threads: int) -> Iterator[None]:
     finally:
         with _lock:
             _inside -= 1
+            if _inside == 0:
+                _outer_blas.close()
             torch.set_num_threads(_outer_threads)
 
 
