@@ -180,8 +180,9 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Never farther from the training targets than a tenth of their range; with a log link
-            positive too.
+            Never farther from the training targets than a tenth of their range, nor below the
+            lowest or above the highest of them where five rows or more have that target; with a
+            log link positive too.
         """
         output = self._output(X)
         output = self._units.predictions(output)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ._exact import exact_sum
 from ._rows import Part, TrainingRows
 from .core.losses import Loss
-from .core.statistics import kept_positive, weighted_quantiles, widened_range
+from .core.statistics import kept_positive, limited_range, weighted_quantiles
 
 __all__ = [
     "TargetRange",
@@ -44,7 +44,7 @@ class TargetUnits:
     offset, factor : ndarray of shape (n_outputs,)
         A prediction, or its logarithm, is ``offset + factor * output``.
     low, high : ndarray of shape (n_outputs,)
-        What it is clipped to: the widened range of the targets, or its logarithm.
+        What it is clipped to: the range of the targets, see `target_range`, or its logarithm.
     log : bool
         Whether predictions are made as logarithms.
     """
@@ -92,6 +92,8 @@ class TargetRange:
     total : tuple of Fraction, n_outputs of them
         Weighted sums.
     low, high : ndarray of shape (n_outputs,)
+    at_low, at_high : tuple of Fraction, n_outputs of them
+        Weight of the rows that have these.
     smallest : ndarray of shape (n_outputs,)
         The smallest positive target; infinite where there is none.
     single : bool
@@ -102,6 +104,8 @@ class TargetRange:
     total: tuple[Fraction, ...]
     low: Floats
     high: Floats
+    at_low: tuple[Fraction, ...]
+    at_high: tuple[Fraction, ...]
     smallest: Floats
     single: bool
 
@@ -110,21 +114,28 @@ class TargetRange:
         """Return that of some rows."""
         target = columns_of(part.y)
         positive = np.where(target > 0, target, np.inf)
+        low = target.min(axis=0, initial=np.inf)
+        high = target.max(axis=0, initial=-np.inf)
         return cls(
             exact_sum(part.weight),
             tuple(exact_sum(part.weight * column) for column in target.T),
-            target.min(axis=0, initial=np.inf),
-            target.max(axis=0, initial=-np.inf),
+            low,
+            high,
+            _weight_at(low, target, part.weight),
+            _weight_at(high, target, part.weight),
             positive.min(axis=0, initial=np.inf),
             part.y.ndim == 1,
         )
 
     def __add__(self, other: TargetRange) -> TargetRange:
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
         return TargetRange(
             self.weight + other.weight,
             tuple(one + two for one, two in zip(self.total, other.total, strict=True)),
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
+            low,
+            high,
+            _sums_at(low, (self.low, self.at_low), (other.low, other.at_low)),
+            _sums_at(high, (self.high, self.at_high), (other.high, other.at_high)),
             np.minimum(self.smallest, other.smallest),
             self.single,
         )
@@ -133,6 +144,19 @@ class TargetRange:
     def mean(self) -> Floats:
         """Weighted means, of shape (n_outputs,)."""
         return np.array([float(total / self.weight) for total in self.total])
+
+
+def _weight_at(end: Floats, target: Floats, weight: Floats) -> tuple[Fraction, ...]:
+    """Return the weight of the rows with an extreme value, for each output."""
+    return tuple(exact_sum(weight * own) for own in (target == end).T)
+
+
+def _sums_at(end: Floats, *parts: tuple[Floats, tuple[Fraction, ...]]) -> tuple[Fraction, ...]:
+    """Return such weights of several parts, given each one's own extreme values and weights."""
+    return tuple(
+        sum((weight[k] for own, weight in parts if own[k] == value), Fraction(0))
+        for k, value in enumerate(end)
+    )
 
 
 def refuse_text(y: Any) -> None:
@@ -187,7 +211,7 @@ def logarithmic(known: TargetRange) -> TargetUnits:
     """Return units of mean 1, in which the output 0 stands for the mean."""
     mean = known.mean
     smallest, middle = (torch.from_numpy(part)[:, None] for part in (known.smallest, mean))
-    low, high = kept_positive(*_widened(known), smallest, middle)
+    low, high = kept_positive(*_range(known), smallest, middle)
     return TargetUnits(
         shift=np.zeros_like(mean),
         scale=mean,
@@ -228,13 +252,14 @@ def summed_loss_of_mean(part: Part, loss: Loss, units: TargetUnits) -> Fraction:
     return exact_sum(part.weight * loss.value(torch.zeros_like(target), target).numpy())
 
 
-def _widened(known: TargetRange) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the range of the targets and a tenth more, of shape (n_outputs, 1)."""
-    return widened_range(torch.from_numpy(np.stack([known.low, known.high], axis=1)))
+def _range(known: TargetRange) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the `target_range`, of shape (n_outputs, 1)."""
+    numbers = known.low, known.high, known.at_low, known.at_high
+    return limited_range(*(torch.from_numpy(np.array(part, float))[:, None] for part in numbers))
 
 
 def _linear(known: TargetRange, shift: Floats, spread: Floats) -> TargetUnits:
     """Return units shifted and divided by the spread of the targets, where they have one."""
     scale = np.where(spread > _ROUNDING * np.abs(shift), spread, 1.0)
-    low, high = _widened(known)
+    low, high = _range(known)
     return TargetUnits(shift, scale, shift, scale, low[:, 0].numpy(), high[:, 0].numpy())

@@ -139,6 +139,19 @@ def test_predict_far_away_stays_in_range():
     assert prediction.max() <= y.max() + margin
 
 
+@pytest.mark.parametrize("low", [True, False])
+def test_predictions_end_where_many_targets_do(low):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 2))
+    whole = 3 * X[:, 0] + X[:, 1]
+    y = np.clip(whole, -1.5, np.inf) if low else np.clip(whole, -np.inf, 1.5)
+    model = EvolvingRegressor(n_members=2, n_generations=3, random_state=0).fit(X, y)
+    predicted = model.predict(4 * X)
+    margin = 0.1 * np.ptp(y)
+    assert_allclose(predicted.min(), y.min() - margin * (not low))
+    assert_allclose(predicted.max(), y.max() + margin * low)
+
+
 def test_fit_own_loss_learns_quantile():
     X, y = load_diabetes(return_X_y=True)
 

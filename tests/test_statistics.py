@@ -6,7 +6,7 @@ import torch
 from builders import normal
 from scipy.stats import trim_mean
 
-from skevo.core.statistics import midmean, positive_range
+from skevo.core.statistics import midmean, positive_range, target_range
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (5, 3)])
@@ -16,6 +16,17 @@ def test_midmean_is_the_mean_without_the_outer_quarters(n, shape):
     before = values.clone()
     np.testing.assert_allclose(midmean(values), trim_mean(values, 0.25, axis=0), rtol=1e-12)
     assert torch.equal(values, before)
+
+
+@pytest.mark.parametrize(("copies", "margin"), [(1, 1.0), (4, 1.0), (5, 0.0), (60, 0.0)])
+def test_range_ends_where_five_rows_have_the_lowest_or_highest_target(copies, margin):
+    rising = torch.cat([torch.linspace(0, 9, 30), torch.full((copies,), 10.0)]).double()[None]
+    one = torch.ones(rising.shape[1], dtype=torch.float64)
+    assert [float(end) for end in target_range(rising, one)] == [-1.0, 10.0 + margin]
+    assert [float(end) for end in target_range(-rising, one)] == [-10.0 - margin, 1.0]
+    weight = torch.cat([torch.ones(30), torch.tensor([float(copies)])]).double()
+    found = target_range(rising[:, :31], weight)
+    assert [float(end) for end in found] == [-1.0, 10.0 + margin]
 
 
 def test_positive_range_is_the_widened_range_but_positive():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .statistics import widened_range
+from .statistics import target_range
 
 __all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
 
@@ -97,7 +97,7 @@ class Loss(ABC):
         target : Tensor of shape (..., n_outputs, n_samples)
         weight : Tensor of shape (..., n_samples)
         """
-        return None if self.known_scale else widened_range(target)
+        return None if self.known_scale else target_range(target, weight)
 
     def at_scale(self, output: Tensor, target: Tensor, weight: Tensor) -> Loss:
         """Return the loss at the scale of these residuals; shapes as in `limits`."""
