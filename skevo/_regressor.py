@@ -26,6 +26,7 @@ from ._target import (
     columns_of,
     logarithmic,
     pinball,
+    squared_error,
     standard,
     summed_loss_of_mean,
 )
@@ -274,6 +275,8 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         self._units = units = self._target_units(rows, found)
         if self.loss in ("poisson", "gamma"):
             return self._deviance(rows, found)
+        if self.loss in ("auto", "squared_error"):
+            return squared_error(found, units)
         return self._torch_loss(units, len(rows))
 
     def _in_user_units(self, y: NDArray[Any]) -> NDArray[np.float64]:
@@ -349,8 +352,7 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         if self.loss == "quantile":
             assert self.quantile is not None
             return quantile_loss(self.quantile)
-        named = {"absolute_error": quantile_loss(0.5), "huber": huber()}
-        return named.get(self.loss, SquaredError())
+        return huber() if self.loss == "huber" else quantile_loss(0.5)
 
     def _deviance(self, rows: TrainingRows, found: TargetRange) -> Deviance:
         """Return the deviance of targets in the network's units."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ._exact import exact_sum
 from ._rows import Part, TrainingRows
-from .core.losses import Loss
+from .core.limited import LimitedSquaredError
+from .core.losses import Loss, SquaredError
 from .core.statistics import kept_positive, limited_range, weighted_quantiles
 
 __all__ = [
@@ -23,12 +24,15 @@ __all__ = [
     "logarithmic",
     "pinball",
     "refuse_text",
+    "squared_error",
     "standard",
     "summed_loss_of_mean",
 ]
 
 Floats = NDArray[np.float64]
 
+# Limits that a smaller share of the rows has do not change a fit.
+_LIMITED_SHARE = 0.01
 # Spreads below this share of the location are rounding.
 _ROUNDING = 1e-12
 
@@ -193,6 +197,26 @@ def standard(rows: TrainingRows, known: TargetRange) -> TargetUnits:
     squares = rows.sum(partial(_Squares.of, center=mean)).total
     deviation = np.array([float(square / known.weight) ** 0.5 for square in squares])
     return _linear(known, mean, deviation)
+
+
+def squared_error(known: TargetRange, units: TargetUnits) -> SquaredError:
+    """Return the squared error of targets in these units, limited where they have limits.
+
+    Parameters
+    ----------
+    known : TargetRange
+    units : TargetUnits
+    """
+    rows = _LIMITED_SHARE * float(known.weight)
+    inside = known.low < known.high
+    low, high = (
+        tuple(np.where(inside & limited & (np.array(at, float) >= rows), units(end), beyond))
+        for end, at, limited, beyond in (
+            (known.low, known.at_low, units.low == known.low, -np.inf),
+            (known.high, known.at_high, units.high == known.high, np.inf),
+        )
+    )
+    return LimitedSquaredError(low, high) if np.isfinite(low + high).any() else SquaredError()
 
 
 def pinball(rows: TrainingRows, known: TargetRange, quantile: float) -> TargetUnits:

@@ -115,7 +115,7 @@ def advance_all(growers: Sequence[Any], first: bool) -> list[list[Generation]]:
             evolve(grower)
         train(grower)
         found.append(_assess(grower))
-        grower.rescale()
+        grower.adapt()
     return found
 
 

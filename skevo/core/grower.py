@@ -18,6 +18,7 @@ from torch import Tensor
 from .curvature import Curvature
 from .gradient import GradientTrainer
 from .heads import ROUNDING
+from .limited import LimitedSquaredError
 from .losses import Loss, SquaredError
 from .moments import Moments, Products
 from .monotone import Constraints
@@ -251,10 +252,28 @@ class Grower:
         for summary in self._summaries.values():
             summary.factor = None
 
-    def rescale(self) -> None:
-        """Fit the scale of the loss, where it has one, to the residuals of some searched rows."""
-        if not self.loss.is_adaptive:
-            return
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the loss, or what it is told of the rows, follows the outputs; see `adapt`."""
+        return self.loss.is_adaptive or isinstance(self.loss, LimitedSquaredError)
+
+    def adapt(self) -> None:
+        """Have the scale of the loss, or working targets, follow the outputs of searched rows."""
+        if isinstance(self.loss, LimitedSquaredError):
+            self._retarget(self.loss)
+        elif self.loss.is_adaptive:
+            self._rescale()
+
+    def _retarget(self, loss: LimitedSquaredError) -> None:
+        """Move targets along with the outputs; see `skevo.core.limited`."""
+        for rows in dict.fromkeys((self.searched, self.sketch)):
+            output = self.population.to(dtype=rows.columns.dtype).output(rows.columns)
+            rows.target = loss.working(output, rows.target)
+            self._summaries[rows].retarget()
+        self._curvature = self._noise = None
+
+    def _rescale(self) -> None:
+        """Fit the scale of the loss to the residuals of some searched rows."""
         rows = self.searched
         some = slice(None, None, max(1, rows.n_rows // SCALE_ROWS))
         output = self.population.output(rows.columns[..., some])
@@ -392,6 +411,8 @@ class Grower:
             generator.set_state(its_state.cpu())
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
+        if isinstance(self.loss, LimitedSquaredError):
+            self._retarget(self.loss)
         moments = self.moments
         self.alpha, self.age = state.alpha, state.age
         summaries = dict(zip(self._summaries, state.summaries, strict=True))
@@ -405,5 +426,5 @@ class Grower:
             self._noise, self.loss_value = state.noise, state.loss_value
             self._take_loss(self.loss.at_scale_of(state.loss))
         else:
-            self.rescale()
+            self.adapt()
             self.measure()

@@ -22,6 +22,7 @@ from .folds import MOST_ROWS, Task
 from .group import Group
 from .grower import SCALE_ROWS, Grower
 from .heads import fit_head
+from .limited import LimitedSquaredError, WorkingRows
 from .losses import Loss
 from .moments import measure_moments
 from .monotone import weight_signs
@@ -234,6 +235,8 @@ def _fit_to_all(
         networks = [evolution.narrow_network for evolution in batch]
         population = Population.of(networks)
         source = view.stream(population, block_size, n_threads)
+        if isinstance(loss, LimitedSquaredError):
+            source = WorkingRows(source, population, loss)
         moments = measure_moments(source)
         alpha = moments.gram.new_tensor([evolution.alpha for evolution in batch])
         scaled = _at_scale(loss, view, networks) if loss.is_adaptive else loss

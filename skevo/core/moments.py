@@ -17,7 +17,7 @@ from .rows import Block, RowSource
 
 __all__ = [
     "Moments", "Products", "extend_moments", "measure_moments", "sum_in_parts", "times",
-    "variances", "weighted_gram",
+    "variances", "weighted_gram", "with_targets",
 ]  # fmt: skip
 
 # Columns whose variance is below this share of their mean square are constant to rounding.
@@ -214,12 +214,20 @@ def measure_moments(rows: RowSource) -> Moments:
     """Return the moments of the columns that the rows hold."""
 
     def function(block: Block) -> tuple[Tensor, ...]:
-        target, weight = block.target, block.weight
-        cross = _weighted_products(block.columns, target, weight)
-        square = (target.square() * weight[..., None, :]).sum(dim=-1, dtype=torch.float64)
-        return weighted_gram(block.columns, weight), cross, square
+        return weighted_gram(block.columns, block.weight), *_of_targets(block)
 
     return Moments(*rows.reduce(function))
+
+
+def with_targets(rows: RowSource, moments: Moments) -> Moments:
+    """Return the moments of rows whose targets have changed since they were measured."""
+    return Moments(moments.gram, *rows.reduce(_of_targets))
+
+
+def _of_targets(block: Block) -> tuple[Tensor, Tensor]:
+    target, weight = block.target, block.weight
+    square = (target.square() * weight[..., None, :]).sum(dim=-1, dtype=torch.float64)
+    return _weighted_products(block.columns, target, weight), square
 
 
 def extend_moments(rows: RowSource, moments: Moments) -> Moments:

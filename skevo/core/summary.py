@@ -9,7 +9,7 @@ from torch import Tensor
 from .curvature import Curvature
 from .heads import penalty_for, quadratic_model
 from .losses import Loss
-from .moments import Moments, Products, extend_moments, measure_moments
+from .moments import Moments, Products, extend_moments, measure_moments, with_targets
 from .population import Population
 from .rows import HeldRows
 
@@ -86,6 +86,11 @@ class Summary:
         """Take over moments and factorisation."""
         self._moments, self.factor = moments, None
         self.keep(model)
+
+    def retarget(self) -> None:
+        """Take in that the targets of the rows differ."""
+        if self._moments is not None:
+            self._moments = with_targets(self.rows, self._moments)
 
     def forget(self) -> None:
         """Forget everything: the columns have changed."""

@@ -21,8 +21,9 @@ __all__ = ["train"]
 # Steps of heads in the first generation, and in later ones on a bound of the curvature, which are
 # shorter than Newton's.
 _STEPS, _STEPS_ON_BOUND = 15, 6
-# At most so many rounds of head and scale at the start, as long as the loss falls by that share.
-_SCALE_ROUNDS, _SCALE_SETTLED = 20, 1e-3
+# At most so many rounds of heads and what follows them at the start, as long as the loss falls by
+# that share.
+_ADAPTATIONS, _SETTLED = 20, 1e-3
 # Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
 # is taken less often by this factor.
 _LESS_OFTEN = 2
@@ -37,8 +38,8 @@ def train(grower: Grower) -> None:
         grower.revalue(Population.of([trained]))
         grower.measure()
         return
-    if grower.loss.is_adaptive and not grower.age:
-        _find_scale(grower)
+    if grower.is_adaptive and not grower.age:
+        _adapt(grower)
     due = grower.age % _refine_every(grower) == 0
     grower.age += 1
     # Now and then the factorisation is made anew, rid of rounding.
@@ -72,14 +73,14 @@ def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
     grower.rehead(population, curvature)
 
 
-def _find_scale(grower: Grower) -> None:
-    """Fit heads and the scale of the loss in turn: that of the targets is too wide."""
+def _adapt(grower: Grower) -> None:
+    """Fit heads and what follows them in turn: a scale, which of the targets is too wide."""
     before = torch.full_like(grower.loss_value, torch.inf)
-    for _ in range(_SCALE_ROUNDS):
-        grower.rescale()
+    for _ in range(_ADAPTATIONS):
+        grower.adapt()
         _solve_heads(grower)
         grower.measure()
-        if not (grower.loss_value < (1.0 - _SCALE_SETTLED) * before).any():
+        if not (grower.loss_value < (1.0 - _SETTLED) * before).any():
             return
         before = grower.loss_value
 
