@@ -50,7 +50,9 @@ __all__ = ["EvolvingRegressor"]
     loss : str or callable, default="auto"
         What is minimised:
 
-        - ``"squared_error"``, which ``"auto"`` stands for, predicts the mean;
+        - ``"squared_error"``, which ``"auto"`` stands for, predicts the mean; where a hundredth of
+          the rows have the lowest or the highest target, a floor or a ceiling, outputs beyond count
+          as if they were there, as predictions do;
         - ``"absolute_error"`` the median;
         - ``"huber"`` something between the two: errors beyond 1.345 times their robust standard
           deviation (the median absolute error over 0.6745) count by their size, not its square;
