@@ -207,16 +207,19 @@ def squared_error(known: TargetRange, units: TargetUnits) -> SquaredError:
     known : TargetRange
     units : TargetUnits
     """
-    rows = _LIMITED_SHARE * float(known.weight)
-    inside = known.low < known.high
-    low, high = (
-        tuple(np.where(inside & limited & (np.array(at, float) >= rows), units(end), beyond))
-        for end, at, limited, beyond in (
-            (known.low, known.at_low, units.low == known.low, -np.inf),
-            (known.high, known.at_high, units.high == known.high, np.inf),
+    varies = known.low < known.high
+    is_floor, is_ceiling = (
+        varies & (end == known_end) & (np.array(at, float) >= _LIMITED_SHARE * float(known.weight))
+        for end, known_end, at in (
+            (units.low, known.low, known.at_low),
+            (units.high, known.high, known.at_high),
         )
     )
-    return LimitedSquaredError(low, high) if np.isfinite(low + high).any() else SquaredError()
+    if not (is_floor | is_ceiling).any():
+        return SquaredError()
+    low = np.where(is_floor, units(known.low), -np.inf)
+    high = np.where(is_ceiling, units(known.high), np.inf)
+    return LimitedSquaredError(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def pinball(rows: TrainingRows, known: TargetRange, quantile: float) -> TargetUnits:

@@ -102,6 +102,8 @@ def problem(kind):
     X, y, weight = numbers()
     if kind == "regression":
         return EvolvingRegressor, DaskEvolvingRegressor, X, y, weight
+    if kind == "limited targets":
+        return EvolvingRegressor, DaskEvolvingRegressor, X, np.clip(y, -0.5, 1.0), weight
     if kind == "two targets":
         y = np.column_stack([y, X[:, 3] ** 2])
         return EvolvingRegressor, DaskEvolvingRegressor, X, y, weight
@@ -137,7 +139,9 @@ def assert_same_model(found, expected, X):
 
 
 @pytest.mark.parametrize("n_parts", [1, 2, 7, 40])
-@pytest.mark.parametrize("kind", ["regression", "two targets", "two classes", "three classes"])
+@pytest.mark.parametrize(
+    "kind", ["regression", "limited targets", "two targets", "two classes", "three classes"]
+)
 def test_model_is_that_of_the_local_estimator(client, large, kind, n_parts):
     local, on_dask, X, y, weight = problem(kind)
     expected = local(**QUICK).fit(X, y, weight)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,9 +95,15 @@ class WorkingRows:
 
     def reduce(self, function: Callable[[Block], Sums]) -> Sums:
         """Return the sum over blocks of each tensor that ``function(block)`` returns."""
+        # Without the source, which may not travel to where the rows are.
+        return self._source.reduce(partial(_of_working, function, self._population, self._loss))
 
-        def of_working(block: Block) -> Sums:
-            output = self._population.output(block.columns)
-            return function(replace(block, target=self._loss.working(output, block.target)))
 
-        return self._source.reduce(of_working)
+def _of_working(
+    function: Callable[[Block], Sums],
+    population: Population,
+    loss: LimitedSquaredError,
+    block: Block,
+) -> Sums:
+    target = loss.working(population.output(block.columns), block.target)
+    return function(replace(block, target=target))
