@@ -10,7 +10,10 @@ which is nothing from :math:`h` on; at a floor the other way round. The sum over
 no longer quadratic. Working targets :math:`t_i = \max(f_i, h)`, taken at the present output
 :math:`f_i`, make it so: squared error of them is nowhere below it and touches it at the present
 heads, so that what lowers one lowers the other, too [1]_. All that squared error can do with
-moments stays as it is. It is what tobit regression [2]_ does without its normal distribution.
+moments stays as it is.
+
+Within the limits it is squared error, and a mean is never beyond them: what minimises the expected
+loss is still the conditional mean, not what lies behind the limits as in tobit regression [2]_.
 
 References
 ----------
@@ -38,7 +41,7 @@ __all__ = ["LimitedSquaredError", "WorkingRows"]
 
 @dataclass(frozen=True)
 class LimitedSquaredError(SquaredError):
-    """Half the squared error of what outputs are once they are clipped to the limits of targets.
+    """Half the squared error, but of outputs beyond a limit where the target is at that limit.
 
     Attributes
     ----------
