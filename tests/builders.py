@@ -21,6 +21,12 @@ OPERATORS = (
 TAME = ("add", "mul", "max", "tanh", "sin", "gauss", "step")
 
 
+def take_rows(monkeypatch, n_rows):
+    """Have members see so many rows at most: what has more is a large table."""
+    for name in ("folds", "members"):
+        monkeypatch.setattr(f"skevo.core.{name}.MOST_ROWS", n_rows)
+
+
 @st.composite
 def topologies(draw, n_operators=13, min_inputs=1, max_inputs=3, max_nodes=6, min_nodes=0):
     """Draw a valid topology; columns are drawn as often as constants are not."""

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from builders import assert_same_network
+from builders import assert_same_network, take_rows
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.utils.fixes import parse_version
@@ -81,11 +81,6 @@ def most_rows(request, monkeypatch):
 def large(monkeypatch):
     """Have tables be large."""
     take_rows(monkeypatch, 100)
-
-
-def take_rows(monkeypatch, n_rows):
-    for name in ("folds", "members"):
-        monkeypatch.setattr(f"skevo.core.{name}.MOST_ROWS", n_rows)
 
 
 def numbers(n=N):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from builders import take_rows
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine, make_friedman1
@@ -433,8 +434,7 @@ def test_warm_start_what_cannot_go_on_raises(change, message):
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_fit_memory_mapped_rows_equal_rows_in_memory(tmp_path, monkeypatch, kind):
-    for name in ("folds", "members"):
-        monkeypatch.setattr(f"skevo.core.{name}.MOST_ROWS", 100)
+    take_rows(monkeypatch, 100)
     X, y = regression()
     X = X.astype(kind)
     X.tofile(tmp_path / "rows")

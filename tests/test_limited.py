@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from builders import normal
+from builders import normal, take_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,7 +13,6 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import mean_squared_error
 
 from skevo import EvolvingRegressor
-from skevo.core import folds, members
 from skevo.core.limited import LimitedSquaredError
 from skevo.core.losses import SquaredError
 
@@ -150,8 +149,7 @@ def test_warm_start_equals_one_longer_fit(n_rows):
 
 def test_heads_of_a_large_table_know_of_limits(monkeypatch):
     X, y = capped(3000)
-    for part in (folds, members):
-        monkeypatch.setattr(part, "MOST_ROWS", 500)
+    take_rows(monkeypatch, 500)
     model = EvolvingRegressor(n_members=2, n_generations=3, random_state=0).fit(X, y)
     new, whole = capped(3000, seed=5)
     assert mean_squared_error(whole, model.predict(new)) < 1.1 * 0.3**2

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from builders import TAME, assert_same_network, normal, target_for, weights
+from builders import TAME, assert_same_network, normal, take_rows, target_for, weights
 
-from skevo.core import folds
 from skevo.core import members as module
 from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve_networks
@@ -295,11 +294,6 @@ def test_member_leaves_no_gradients_and_is_watched():
 
 
 # -- large tables ----------------------------------------------------------------------------------
-
-
-def take_rows(monkeypatch, n_rows):
-    for part in (folds, module):
-        monkeypatch.setattr(part, "MOST_ROWS", n_rows)
 
 
 @pytest.mark.parametrize("n_members", [1, 3])

@@ -259,13 +259,15 @@ class Grower:
 
     def adapt(self) -> None:
         """Have the scale of the loss, or working targets, follow the outputs of searched rows."""
-        if isinstance(self.loss, LimitedSquaredError):
-            self._retarget(self.loss)
-        elif self.loss.is_adaptive:
+        self._retarget()
+        if self.loss.is_adaptive:
             self._rescale()
 
-    def _retarget(self, loss: LimitedSquaredError) -> None:
-        """Move targets along with the outputs; see `skevo.core.limited`."""
+    def _retarget(self) -> None:
+        """Move limited targets along with the outputs; see `skevo.core.limited`."""
+        loss = self.loss
+        if not isinstance(loss, LimitedSquaredError):
+            return
         for rows in dict.fromkeys((self.searched, self.sketch)):
             output = self.population.to(dtype=rows.columns.dtype).output(rows.columns)
             rows.target = loss.working(output, rows.target)
@@ -411,8 +413,7 @@ class Grower:
             generator.set_state(its_state.cpu())
         if self.trainer is not None and state.optimizer is not None:
             self.trainer.optimizer.load_state_dict(deepcopy(state.optimizer))
-        if isinstance(self.loss, LimitedSquaredError):
-            self._retarget(self.loss)
+        self._retarget()
         moments = self.moments
         self.alpha, self.age = state.alpha, state.age
         summaries = dict(zip(self._summaries, state.summaries, strict=True))
