@@ -40,10 +40,11 @@ def monotonic_inputs(
     if constraints is None:
         return None
     if isinstance(constraints, Mapping):
-        unknown = sorted(set(constraints) - set(names))
+        unknown = sorted(set(constraints) - set(names), key=str)
         if unknown:
             raise ValueError(
-                f"monotonic_constraints has names that no column of X has: {', '.join(unknown)}."
+                f"monotonic_constraints has names that no column of X has: "
+                f"{', '.join(map(str, unknown))}."
             )
         constraints = [constraints.get(name, 0) for name in names]
     features = np.asarray(constraints)

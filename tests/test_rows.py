@@ -190,7 +190,7 @@ def test_columns_of_slots_that_are_emptied_and_spared_are_those_of_the_networks(
         gone = population.wiring.leaves
         gone[2] = False
         fewer = population.without(gone)
-        rows.without(fewer, gone)
+        rows.without(fewer, ~fewer.wiring.columns)
         assert rows.holds(fewer)
         assert_columns(rows, fewer)
         population, kept = fewer.compact()
@@ -203,7 +203,7 @@ def test_columns_of_a_population_that_lost_every_node_are_the_inputs():
     rows, population = crowd()
     gone = population.wiring.present
     population = population.without(gone)
-    rows.without(population, gone)
+    rows.without(population, ~population.wiring.columns)
     population, kept = population.compact()
     rows.compact(population, torch.from_numpy(kept))
     assert torch.equal(rows.columns, normal(4, 3, 120))

@@ -126,8 +126,9 @@ def loss_rises(
     share = weight / weight.sum()
     deviation = contributions - (contributions @ share)[..., None]
     without = output - deviation.movedim(1, 0)
-    value = loss.judged(without, target.expand_as(without)) @ share
-    return value - loss.judged(output, target) @ share
+    # Row by row: what contributes nothing has a rise of zero, not of rounding.
+    rise = loss.judged(without, target.expand_as(without)) - loss.judged(output, target)
+    return rise @ share
 
 
 def _heard_head(ensemble: Ensemble, heads: Tensor) -> tuple[Tensor, Tensor]:

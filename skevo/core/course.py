@@ -101,12 +101,14 @@ class Evolution:
     expected_loss : float
         What the best generation was judged by; see `_expected_loss`.
     path : tuple of (int, Network)
-        Each generation that was better than all before it, and its network.
+        Each generation that was the best so far, and its network.
     state : GrowerState or None
         What it takes to go on from the last generation, the same object for all members that
         were grown together.
     inputs : ndarray of int64, or None
         The input columns that the member sees, which the state is in terms of; None for all.
+    first_generation : int
+        The first that could be chosen: those before it had inputs that held-out rows did not miss.
     """
 
     network: Network
@@ -118,6 +120,7 @@ class Evolution:
     path: tuple[tuple[int, Network], ...] = ()
     state: GrowerState | None = None
     inputs: Index | None = None
+    first_generation: int = 0
 
     @classmethod
     def of(cls, network: Network) -> Evolution:
@@ -162,7 +165,12 @@ class Course:
         # What the generations are judged by.
         self.losses = [_expected_loss(record, share) for record in self.history]
         self._share, self._inputs, self._n_inputs = share, inputs, n_inputs
-        # The generations that were better than all before: networks, or members of populations.
+        # Those before this one had more inputs: they are not chosen any more.
+        self._first = 0 if earlier is None else earlier.first_generation
+        self._n_present = n_inputs if inputs is None else len(inputs)
+        if earlier is not None and earlier.state is not None:
+            self._n_present = int(earlier.state.population.wiring.inputs[0].sum())
+        # The generations that were the best so far: networks, or members of populations.
         self._path: list[tuple[int, Network | tuple[Population, int]]] = []
         if earlier is not None:
             self._path += earlier.path
@@ -171,7 +179,10 @@ class Course:
         """Add a generation, of a member of the population."""
         self.history.append(record)
         self.losses.append(_expected_loss(record, self._share))
-        last = len(self.history) - 1
+        last, n_present = len(self.history) - 1, int(population.wiring.inputs[member].sum())
+        if n_present < self._n_present:
+            self._first = last
+        self._n_present = n_present
         if self.best_generation == last:
             self._path.append((last, (population, member)))
 
@@ -193,7 +204,7 @@ class Course:
     @property
     def best_generation(self) -> int:
         """Position of the best generation in the history."""
-        return self.losses.index(min(self.losses))
+        return self.losses.index(min(self.losses[self._first :]), self._first)
 
     def end(self, reason: str, state: GrowerState, member: int) -> Evolution:
         """Return what the evolution of a member of a group with that state has given so far."""
@@ -208,6 +219,7 @@ class Course:
             tuple((at, self._network(place)) for place, (at, _) in enumerate(self._path)),
             state,
             self._inputs,
+            self._first,
         )
 
 

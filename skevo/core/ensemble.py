@@ -161,10 +161,10 @@ class Ensemble:
         ratio = _noise(loss, average, target, weight, members) / signal.mean()
         n_rows = weight.sum()
         alpha = n_rows * ratio**1.5 + _LEAST_ALPHA / n_rows.sqrt()
-        if not torch.isfinite(alpha):
-            # Nothing is known of the noise, or there is no signal.
-            return self
         network, columns = self.network, self._columns(min(len(weight), MOST_NODES))
+        if not torch.isfinite(alpha) or not len(columns):
+            # Nothing is known of the noise, or there is no signal, or the output is a constant.
+            return self
         remaining, beyond = loss.beyond(average, target)
         most = min(_BLOCK_ROWS, _BLOCK_VALUES // network.topology.n_columns)
         most = on_device(most, weight.device)
@@ -218,14 +218,15 @@ class Ensemble:
         return replace(self, network=self.network.to(device), limits=limits)
 
     def _columns(self, most_nodes: int) -> Tensor:
-        """Return the columns of a correction: nodes, and inputs that most of the members see.
+        """Return the columns of a correction: nodes, and inputs that most of the members weigh.
 
         Of more nodes than ``most_nodes``, those that weigh most; all have a spread of about 1.
         """
         n_inputs = self.network.topology.n_inputs
         weight = self.network.weight.abs()
-        seen = (weight[:, :n_inputs] != 0).sum(dim=0)
-        inputs = seen.sort(descending=True, stable=True).indices[:MOST_INPUTS]
+        heard = (weight[:, :n_inputs] != 0).sum(dim=0)
+        inputs = heard.sort(descending=True, stable=True).indices[:MOST_INPUTS]
+        inputs = inputs[heard[inputs] > 0]
         nodes = weight[:, n_inputs:].sum(dim=0).sort(descending=True, stable=True).indices
         chosen = nodes[:most_nodes] + n_inputs
         return torch.cat([inputs.sort().values, chosen.sort().values])

@@ -32,6 +32,7 @@ from .network import Nodes
 from .population import EMPTY
 from .proposals import propose, propose_blindly
 from .pruning import contribution_std, eliminate, weakest_leaf
+from .relevance import irrelevant_inputs
 from .screening import pick, screen
 from .statistics import weighted_deviation
 from .threads import within
@@ -40,6 +41,8 @@ from .training import train
 
 __all__ = ["advance_all", "evolve", "evolve_networks", "prune"]
 
+# Held-out rows are asked which inputs they miss every so many generations.
+_INPUTS_EVERY = 10
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
 # Has groups take a generation; see `advance_all`.
@@ -120,8 +123,14 @@ def advance_all(growers: Sequence[Any], first: bool) -> list[list[Generation]]:
 
 
 def prune(grower: Grower) -> None:
-    """Remove leaves: those that are not worth their place, and the weakest if it is needed."""
-    settings, population = grower.settings, grower.population
+    """Remove what is not worth its place: now and then inputs, and leaves.
+
+    The weakest leaf goes in any case where there is no room.
+    """
+    settings = grower.settings
+    if settings.pruning != "std" and _inputs_are_due(grower):
+        _prune_inputs(grower)
+    population = grower.population
     full = population.wiring.n_nodes >= settings.max_nodes
     if settings.pruning == "std":
         n_inputs = population.wiring.n_inputs
@@ -140,6 +149,27 @@ def prune(grower: Grower) -> None:
     if elimination.gone.any():
         grower.rehead(with_coefficients(population, elimination.coefficients))
         grower.remove(elimination.gone)
+
+
+def _inputs_are_due(grower: Grower) -> bool:
+    """Return whether held-out rows are to be asked which inputs they miss.
+
+    They are asked of heads at their optimum, which those of log-likelihoods are not.
+    """
+    if grower.validation is None or grower.trainer is not None or grower.loss.known_scale:
+        return False
+    return grower.sees_the_same and grower.age % _INPUTS_EVERY == 0
+
+
+def _prune_inputs(grower: Grower) -> None:
+    """Remove inputs that held-out rows do not miss, with all nodes that depend on them."""
+    held, population = grower.validation, grower.population
+    assert held is not None
+    found = irrelevant_inputs(held, population, grower.loss, grower.curvature, grower.limits)
+    if found is None:
+        return
+    grower.rehead(with_coefficients(population, found.coefficients))
+    grower.remove(found.nodes, found.inputs)
 
 
 def evolve(grower: Grower) -> None:
@@ -217,15 +247,14 @@ def _mutate(grower: Grower, room: Index) -> tuple[Nodes, None]:
     population, sketch = grower.population, grower.sketch
     wiring = population.wiring
     drawn = [
-        propose_blindly(wiring.n_inputs + n_nodes, len(population.operators), generator)
-        for n_nodes, generator in zip(wiring.n_nodes.tolist(), grower.generators, strict=True)
+        propose_blindly(n_columns, len(population.operators), generator)
+        for n_columns, generator in zip(
+            wiring.columns.sum(axis=1).tolist(), grower.generators, strict=True
+        )
     ]
     operator, left, right, constant = (np.array(part)[:, None] for part in zip(*drawn, strict=True))
-    # Columns that are read, with empty slots among them.
-    columns = [
-        np.append(np.flatnonzero(present), CONSTANT)
-        for present in np.pad(wiring.present, ((0, 0), (wiring.n_inputs, 0)), constant_values=True)
-    ]
+    # Columns that are read, with empty ones among them.
+    columns = [np.append(np.flatnonzero(there), CONSTANT) for there in wiring.columns]
     left, right = (
         np.array([[own[int(side)] for own, side in zip(columns, sides[:, 0], strict=True)]]).T
         for sides in (left, right)
@@ -261,8 +290,9 @@ def _select(grower: Grower, room: Index) -> tuple[Nodes, Products | None]:
     if grower.pairs is not None:
         shares = grower.pairs.shares(loss.residual(rough.output(sketch.columns), sketch.target))
     pool = propose(
-        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age, shares
-    )
+        population, settings.n_candidates, grower.quantiles, grower.generators, grower.age,
+        shares,
+    )  # fmt: skip
     pool = constraints.allowed(population, pool)
     rated = screen(
         sketch,

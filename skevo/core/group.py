@@ -68,13 +68,7 @@ class Group:
 
     def views(self, table: AnyTable) -> list[AnyTable]:
         """Return what each member sees of a table."""
-        return self._narrowed([table.for_member(task.number) for task in self.tasks])
-
-    def views_of_all(self, table: AnyTable) -> list[AnyTable]:
-        """Return what each member sees of a table that tells all of them the same."""
-        return self._narrowed([table] * len(self.tasks))
-
-    def _narrowed(self, tables: Sequence[AnyTable]) -> list[AnyTable]:
+        tables = [table.for_member(task.number) for task in self.tasks]
         return [
             table if inputs is None else table.of(inputs)
             for table, inputs in zip(tables, self.seen, strict=True)

@@ -63,6 +63,8 @@ class Grower:
         One for each member, on the CPU; the only source of randomness.
     monotonic : ndarray of shape (n_members, n_inputs), default=None
         What outputs must do as an input rises; see `Constraints`.
+    sees_the_same : bool, default=True
+        Whether the inputs are the same for all members.
 
     Attributes
     ----------
@@ -79,6 +81,7 @@ class Grower:
         What holds the optimizer of the ``adam`` solver.
     constraints : Constraints
         On what outputs must do as an input rises.
+    sees_the_same : bool
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class Grower:
         settings: Settings,
         generators: Sequence[torch.Generator],
         monotonic: Index | None = None,
+        *,
+        sees_the_same: bool = True,
     ) -> None:
         self.population = population
         self.loss = loss
@@ -105,6 +110,7 @@ class Grower:
         )
         self.limits = loss.limits(rows.target, rows.weight)
         self.constraints = Constraints(monotonic)
+        self.sees_the_same = sees_the_same
         self._rows, self._sketch, self._validation = rows, sketch, validation
         # The sketch may be the training rows themselves.
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}
@@ -199,11 +205,12 @@ class Grower:
     @property
     def pairs(self) -> Pairs | None:
         """Pairs of inputs on the sketch; None where a pool has a candidate for each of them."""
-        n_inputs = self.population.wiring.n_inputs
+        inputs = self.population.wiring.inputs
+        n_inputs = int(inputs.sum(axis=1).max())
         if n_inputs * (n_inputs + 1) // 2 <= self.settings.n_candidates:
             return None
         if self._pairs is None:
-            self._pairs = Pairs(self.sketch, n_inputs)
+            self._pairs = Pairs(self.sketch, inputs.shape[1])
         return self._pairs
 
     @property
@@ -346,24 +353,29 @@ class Grower:
         if self.trainer is not None:
             self.trainer.grow(self.population.network(0))
 
-    def remove(self, gone: NDArray[np.bool_]) -> None:
-        """Remove nodes from the population.
+    def remove(self, gone: NDArray[np.bool_], inputs: NDArray[np.bool_] | None = None) -> None:
+        """Remove nodes from the population, and inputs that no other node reads.
 
         Parameters
         ----------
         gone : ndarray of shape (n_members, n_slots), bool
+        inputs : ndarray of shape (n_members, n_inputs), bool, default=None
+            None if all stay.
         """
         wiring, holding = self.population.wiring, self._holding()
         if self.trainer is not None:
             kept = torch.as_tensor(np.flatnonzero(~gone[0, wiring.present[0]]))
-        self.population = self.population.without(gone)
-        emptied = torch.as_tensor(gone, device=self.alpha.device)
+        self.population = self.population.without(gone, inputs)
+        if inputs is None:
+            inputs = np.zeros_like(wiring.inputs)
+        else:
+            self._pairs = None
+        columns = np.concatenate([inputs, gone], axis=1)
         for store in holding:
-            store.without(self.population, gone)
-        columns = torch.cat([emptied.new_zeros(len(gone), wiring.n_inputs), emptied], dim=1)
+            store.without(self.population, columns)
         self._curvature = None
         for summary in self._summaries.values():
-            summary.without(columns)
+            summary.without(torch.as_tensor(columns, device=self.alpha.device))
         self._compact()
         if self.trainer is not None:
             self.trainer.prune(self.population.network(0), kept)

@@ -5,16 +5,21 @@ The rows hold the columns of the networks; other heads on the same columns may b
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from .heads import coefficients
 from .losses import Loss
 from .population import Population
 from .rows import Block, RowSource
 
-__all__ = ["dispersion", "mean_fall_and_error", "mean_loss", "mean_loss_and_error"]
+__all__ = [
+    "dispersion", "mean_fall_and_error", "mean_falls_and_errors", "mean_loss",
+    "mean_loss_and_error",
+]  # fmt: skip
+
+# Values of outputs of other heads that are in memory at a time.
+_VALUES = 2**20
 
 
 def mean_loss(
@@ -64,18 +69,57 @@ def mean_fall_and_error(
     before, after : Population
     loss : Loss
     """
+    falls, errors = mean_falls_and_errors(rows, before, coefficients(after)[:, None], loss)
+    return float(falls), float(errors)
+
+
+def mean_falls_and_errors(
+    rows: RowSource,
+    population: Population,
+    heads: Tensor,
+    loss: Loss,
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return by how much each of several other heads lowers what is judged, and standard errors.
+
+    Parameters
+    ----------
+    rows : RowSource
+        Holding the columns of the population.
+    population : Population
+    heads : Tensor of shape (n_members, n, n_columns + 1, n_outputs)
+        ``[b, W]'`` of the others.
+    loss : Loss
+    limits : (Tensor, Tensor) of shape (n_members, n_outputs, 1), default=None
+        What outputs are clipped to.
+
+    Returns
+    -------
+    falls, errors : Tensor of shape (n,), float64
+    """
+    heads = heads.to(population.weight.dtype)
+    weight, bias = heads[:, :, 1:].mT, heads[:, :, 0, :, None]
+
+    def judged(output: Tensor, target: Tensor) -> Tensor:
+        return loss.judged(output if limits is None else output.clamp(*limits), target)
 
     def function(block: Block) -> tuple[Tensor]:
-        fall = loss.judged(before.output(block.columns), block.target)
-        fall = fall - loss.judged(after.output(block.columns), block.target)
-        weighted = fall * block.weight
-        # Member by member: sums that threads divide have other last bits.
-        sums = torch.stack([weighted.sum(dim=-1), (weighted * fall).sum(dim=-1)])
-        return (sums.double(),)
+        before = judged(population.output(block.columns), block.target)
+        sums = []
+        size = max(1, _VALUES // (block.weight.numel() * weight.shape[2]))
+        for some, offset in zip(weight.split(size, dim=1), bias.split(size, dim=1), strict=True):
+            # One product for several heads.
+            outputs = torch.baddbmm(offset.flatten(1, 2), some.flatten(1, 2), block.columns)
+            for output in outputs.unflatten(1, some.shape[1:3]).unbind(dim=1):
+                fall = before - judged(output, block.target)
+                weighted = fall * block.weight
+                # Member by member: sums that threads divide have other last bits.
+                sums.append(torch.stack([weighted.sum(dim=-1), (weighted * fall).sum(dim=-1)]))
+        return (torch.stack(sums).double(),)
 
-    total_weight = float(rows.total_weight.sum())
-    mean, square = (rows.reduce(function)[0].sum(dim=1) / total_weight).tolist()
-    return mean, math.sqrt(max(square - mean**2, 0.0) / total_weight)
+    total_weight = rows.total_weight.sum()
+    mean, square = (rows.reduce(function)[0].sum(dim=2) / total_weight).unbind(dim=1)
+    return mean, ((square - mean.square()).clamp(min=0.0) / total_weight).sqrt()
 
 
 def dispersion(rows: RowSource, population: Population, loss: Loss) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -116,7 +117,7 @@ def fit_members(
     # Where members train on the same rows, averaging gains little.
     folds = tasks[0].validation is not None and given is None
     share = stopping.training_share if folds else 0.0
-    growers, courses, views = [], [], []
+    growers, courses = [], []
     make = partial(
         _grower, operators=operators, loss=loss, settings=settings, block_size=block_size
     )
@@ -131,7 +132,6 @@ def fit_members(
             seen = _inputs_to_see(table, own, before) if exact else [None] * len(own)
             group = Group(own, before, seen)
             growers.append(nursery.start(make, group, table, given or table))
-            views += group.views_of_all(table)
             courses += [
                 Course(share, inputs, n_inputs, start)
                 for inputs, start in zip(seen, before, strict=True)
@@ -140,7 +140,7 @@ def fit_members(
         # Their rows are not needed any more.
         growers.clear()
         if len(table) > MOST_ROWS and exact:
-            evolutions = _fit_to_all(views, evolutions, loss, block_size, n_jobs)
+            evolutions = _fit_to_all(table, evolutions, loss, block_size, n_jobs)
     return evolutions
 
 
@@ -169,8 +169,9 @@ def _grower(
     )
     population = group.population(linear) if state is None else state.population
     grower = Grower(
-        population, rows, sketch, validation, loss, settings, generators, _monotonic(views)
-    )
+        population, rows, sketch, validation, loss, settings, generators, _monotonic(views),
+        sees_the_same=all(inputs is None for inputs in group.seen),
+    )  # fmt: skip
     if state is not None:
         grower.resume(state)
     return grower
@@ -218,7 +219,7 @@ def _monotonic(views: Sequence[AnyTable]) -> Index | None:
 
 
 def _fit_to_all(
-    views: Sequence[AnyTable],
+    table: AnyTable,
     evolutions: Sequence[Evolution],
     loss: Loss,
     block_size: int,
@@ -226,12 +227,15 @@ def _fit_to_all(
 ) -> list[Evolution]:
     """Fit the members' heads to all rows."""
     # Members that see the same columns share the pass over the rows.
-    if all(view is views[0] for view in views):
-        batches = [(views[0], [*evolutions])]
-    else:
-        batches = [(view, [own]) for view, own in zip(views, evolutions, strict=True)]
+    apart = any(evolution.inputs is not None for evolution in evolutions)
+    batches = [[evolution] for evolution in evolutions] if apart else [[*evolutions]]
     fitted = []
-    for view, batch in batches:
+    for members in batches:
+        # Inputs that growth has done without stay out.
+        heard = np.any([member.network.heard_inputs for member in members], axis=0)
+        inputs = np.flatnonzero(heard) if heard.any() and not heard.all() else None
+        view = table if inputs is None else table.of(inputs)
+        batch = [replace(member, inputs=inputs) for member in members]
         networks = [evolution.narrow_network for evolution in batch]
         population = Population.of(networks)
         source = view.stream(population, block_size, n_threads)
@@ -245,8 +249,8 @@ def _fit_to_all(
             directions=weight_signs(population, view.monotonic),
         )  # fmt: skip
         fitted += [
-            evolution.with_narrow(population.network(member))
-            for member, evolution in enumerate(batch)
+            replace(one.with_narrow(population.network(k)), inputs=members[k].inputs)
+            for k, one in enumerate(batch)
         ]
     return fitted
 

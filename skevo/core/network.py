@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .evaluation import evaluate
@@ -134,6 +135,13 @@ class Network:
         topology = self.topology
         constants = ((topology.left == CONSTANT) | (topology.right == CONSTANT)).sum()
         return int(constants) + int((self.weight != 0).sum()) + self.bias.numel()
+
+    @property
+    def heard_inputs(self) -> NDArray[np.bool_]:
+        """Which inputs have a weight or are read by a node, of shape (n_inputs,)."""
+        n_inputs = self.topology.n_inputs
+        weighted = (self.weight[:, :n_inputs] != 0).any(dim=0).numpy(force=True)
+        return weighted | (self.topology.use[:n_inputs] > 0)
 
     def columns(self, inputs: Tensor) -> Tensor:
         """Compute all columns.

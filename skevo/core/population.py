@@ -2,7 +2,8 @@
 
 The members of a fit take each step together, so that a call of torch serves all of them. Their
 nodes are kept in slots, as many for each member; a slot may be empty. The column of an empty slot
-is zero, and so is its head weight, for which the penalty of constant columns sees.
+is zero, and so is its head weight, for which the penalty of constant columns sees. An input that a
+member does without is empty in the same sense.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Wiring:
 
     Attributes
     ----------
-    n_inputs : int
+    inputs : ndarray of shape (n_members, n_inputs), bool
+        The inputs that there are; a member does without the others.
     operator : ndarray of shape (n_members, n_slots)
         ``EMPTY`` where there is no node.
     left, right : ndarray of shape (n_members, n_slots)
@@ -106,11 +108,16 @@ class Wiring:
         Length of the longest path from an input or constant; 0 where there is no node.
     """
 
-    n_inputs: int
+    inputs: NDArray[np.bool_]
     operator: Index
     left: Index
     right: Index
     level: Index
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of input columns, empty ones among them."""
+        return self.inputs.shape[1]
 
     @property
     def n_columns(self) -> int:
@@ -121,6 +128,11 @@ class Wiring:
     def present(self) -> NDArray[np.bool_]:
         """Whether a slot holds a node, of shape (n_members, n_slots)."""
         return self.operator != EMPTY
+
+    @property
+    def columns(self) -> NDArray[np.bool_]:
+        """Whether a column is that of an input or node, of shape (n_members, n_columns)."""
+        return np.concatenate([self.inputs, self.present], axis=1)
 
     @cached_property
     def n_nodes(self) -> Index:
@@ -166,15 +178,16 @@ class Wiring:
         new = (nodes.operator, nodes.left, nodes.right, level)
         old = (self.operator, self.left, self.right, self.level)
         joined = (np.concatenate(pair, axis=1) for pair in zip(old, new, strict=True))
-        return Wiring(self.n_inputs, *joined)
+        return Wiring(self.inputs, *joined)
 
-    def without(self, gone: NDArray[np.bool_]) -> Wiring:
-        """Return the wiring with slots emptied, of nodes that nobody else reads."""
+    def without(self, gone: NDArray[np.bool_], inputs: NDArray[np.bool_] | None = None) -> Wiring:
+        """Return the wiring with slots, and inputs, emptied that nobody else reads."""
         operator = np.where(gone, EMPTY, self.operator)
         left, right, level = (
             np.where(gone, 0, part) for part in (self.left, self.right, self.level)
         )
-        return Wiring(self.n_inputs, operator, left, right, level)
+        there = self.inputs if inputs is None else self.inputs & ~inputs
+        return Wiring(there, operator, left, right, level)
 
     def compact(self) -> tuple[Wiring, Index]:
         """Return the wiring without the slots that can be spared, and which it kept.
@@ -199,7 +212,7 @@ class Wiring:
             for part in (self.operator, self.left, self.right, self.level)
         )
         left, right = (np.take_along_axis(moves, side, axis=1) for side in (left, right))
-        return Wiring(self.n_inputs, operator, left, right, level), kept
+        return Wiring(self.inputs, operator, left, right, level), kept
 
 
 @dataclass(frozen=True)
@@ -242,7 +255,7 @@ class Population:
             weight[member, :, : topology.n_columns] = network.weight
         return cls(
             first.operators,
-            Wiring(n_inputs, operator, left, right, level),
+            Wiring(np.ones((n_members, n_inputs), dtype=bool), operator, left, right, level),
             constants,
             scale,
             weight,
@@ -283,7 +296,7 @@ class Population:
         return replace(
             self,
             wiring=Wiring(
-                wiring.n_inputs,
+                wiring.inputs[at],
                 wiring.operator[at],
                 wiring.left[at],
                 wiring.right[at],
@@ -321,19 +334,24 @@ class Population:
             weight=torch.cat([weight, new], dim=2),
         )
 
-    def without(self, gone: NDArray[np.bool_]) -> Population:
-        """Return the population with slots emptied, of nodes that nobody else reads.
+    def without(
+        self, gone: NDArray[np.bool_], inputs: NDArray[np.bool_] | None = None
+    ) -> Population:
+        """Return the population with slots, and inputs, emptied that nobody else reads.
 
         Parameters
         ----------
         gone : ndarray of shape (n_members, n_slots), bool
+        inputs : ndarray of shape (n_members, n_inputs), bool, default=None
+            None if all stay.
         """
         at = torch.as_tensor(gone, device=self.weight.device)
-        weight = self.weight.clone()
-        weight[:, :, self.wiring.n_inputs :].masked_fill_(at[:, None], 0.0)
+        wiring = self.wiring.without(gone, inputs)
+        empty = torch.as_tensor(~wiring.columns, device=self.weight.device)
+        weight = self.weight.masked_fill(empty[:, None], 0.0)
         return replace(
             self,
-            wiring=self.wiring.without(gone),
+            wiring=wiring,
             constants=self.constants.masked_fill(at, 0.0),
             scale=self.scale.masked_fill(at, 1.0),
             weight=weight,

@@ -160,8 +160,7 @@ def propose(
 
 def _draw_operands(wiring: Wiring, which: NDArray[np.float64], where: NDArray[np.float64]) -> Index:
     """Draw columns: by use where ``which`` says so, uniformly elsewhere."""
-    n_members, n_inputs = len(wiring.operator), wiring.n_inputs
-    present = np.concatenate([np.ones((n_members, n_inputs), bool), wiring.present], axis=1)
+    present = wiring.columns
     guided, uniform = (
         _draw(shares, where) for shares in (present * (1.0 + _GUIDED_WEIGHT * wiring.use), present)
     )

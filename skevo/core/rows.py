@@ -193,6 +193,7 @@ class MemoryRows(HeldRows):
         self._hold(population)
         population = population.to(dtype=self.columns.dtype)
         self._cache.resize(population.n_columns)
+        self._empty(~population.wiring.inputs)
         for rows in self._blocks():
             compute_columns(population, self.columns[..., rows], members)
         self._copy()
@@ -212,11 +213,9 @@ class MemoryRows(HeldRows):
         self._copy(n_old)
 
     def without(self, population: Population, gone: NDArray[np.bool_]) -> None:
-        """Empty the columns of nodes that the population lost: ``gone`` of its slots."""
+        """Empty the columns that the population lost, ``gone`` of shape (n_members, n_columns)."""
         self._hold(population)
-        self._cache.empty(self.n_inputs, gone)
-        for part in self._copies:
-            part.empty(self.n_inputs, gone)
+        self._empty(gone)
 
     def compact(self, population: Population, kept: Tensor) -> None:
         """Keep the columns of those slots only that the population kept, of each member."""
@@ -228,6 +227,12 @@ class MemoryRows(HeldRows):
                 to[: len(some)] = moved
         self._cache.resize(self.n_inputs + kept.shape[1])
         self._copy()
+
+    def _empty(self, gone: NDArray[np.bool_]) -> None:
+        """Set some of the first columns to zero, in copies too."""
+        self._cache.empty(gone)
+        for part in self._copies:
+            part.empty(gone)
 
     def _hold(self, population: Population) -> None:
         self._held = population.wiring, population.constants
@@ -283,10 +288,10 @@ class RowsPart(HeldRows):
         self._copied.resize(columns.shape[1])
         self._copied.columns[:, first:] = columns[:, first:, self._rows]
 
-    def empty(self, n_inputs: int, gone: NDArray[np.bool_]) -> None:
-        """Empty the columns of nodes in the copy."""
+    def empty(self, gone: NDArray[np.bool_]) -> None:
+        """Empty some columns of each member in the copy."""
         assert self._copied is not None
-        self._copied.empty(n_inputs, gone)
+        self._copied.empty(gone)
 
 
 class _Cache:
@@ -324,9 +329,9 @@ class _Cache:
             self._values = larger
         self._used = n_columns
 
-    def empty(self, first: int, gone: NDArray[np.bool_]) -> None:
-        """Set some columns of each member to zero, counted from one on."""
-        empty_columns(self.columns[:, first:], gone)
+    def empty(self, gone: NDArray[np.bool_]) -> None:
+        """Set some of the first columns of each member to zero."""
+        empty_columns(self.columns, gone)
 
 
 class StreamedRows:
