@@ -41,8 +41,9 @@ from .training import train
 
 __all__ = ["advance_all", "evolve", "evolve_networks", "prune"]
 
-# Held-out rows are asked which inputs they miss every so many generations.
-_INPUTS_EVERY = 10
+# Held-out rows are asked which inputs they miss every so many generations, where there are at most
+# so many training rows for each input: with more of them, one that does not matter costs nothing.
+_INPUTS_EVERY, _ROWS_PER_INPUT = 10, 100
 # A gain of so many times the threshold is no chance.
 _SURE = 4.0
 # Has groups take a generation; see `advance_all`.
@@ -158,7 +159,8 @@ def _inputs_are_due(grower: Grower) -> bool:
     """
     if grower.validation is None or grower.trainer is not None or grower.loss.known_scale:
         return False
-    return grower.sees_the_same and grower.age % _INPUTS_EVERY == 0
+    few = grower.rows.n_rows <= _ROWS_PER_INPUT * grower.population.wiring.n_inputs
+    return few and grower.sees_the_same and grower.age % _INPUTS_EVERY == 0
 
 
 def _prune_inputs(grower: Grower) -> None:
