@@ -14,12 +14,14 @@ from skevo.core.evolution import evolve
 from skevo.core.heads import coefficients, fit_head
 from skevo.core.losses import SquaredError
 from skevo.core.moments import measure_moments
+from skevo.core.population import Population
 from skevo.core.relevance import (
     dependence,
     irrelevant_inputs,
     without_each,
     without_first,
 )
+from skevo.core.rows import MemoryRows
 from skevo.core.training import train
 
 ALPHA = 1.0
@@ -110,7 +112,9 @@ def judge(noise, n_inputs=4, n=200, gone=(), outlier=0.0):
     population, curvature = fit_head(
         training, population, SquaredError(), alpha, measure_moments(training)
     )
-    return irrelevant_inputs(held, population, SquaredError(), curvature, None)
+    return irrelevant_inputs(
+        held, population, SquaredError(), curvature, None, np.arange(n_inputs)[None]
+    )
 
 
 def test_inputs_that_held_out_rows_do_not_miss_go_together():
@@ -133,6 +137,35 @@ def test_last_input_stays():
     found = judge(3.0, n_inputs=60, gone=(0, 1))
     assert not found.inputs[0, :2].any()
     assert 30 < found.inputs.sum() < 58
+
+
+def test_columns_of_a_table_go_for_those_members_that_see_them():
+    rng = np.random.default_rng(0)
+    # The first three of five columns, and the last three.
+    names = np.array([[0, 1, 2], [2, 3, 4]])
+    table = torch.from_numpy(rng.normal(size=(5, 400)))
+    target = (table[2] + 0.5 * torch.from_numpy(rng.normal(size=400)))[None]
+
+    def rows(some):
+        inputs = torch.stack([table[:, some][own] for own in names])
+        held = MemoryRows(
+            inputs, target[:, some].expand(2, -1, -1), torch.ones(2, inputs.shape[2]).double()
+        )
+        held.assign(population)
+        return held
+
+    population = Population.of([random_network(0, n_inputs=3, n_nodes=0)] * 2)
+    training = rows(slice(20))
+    alpha = torch.full_like(training.total_weight, 1e-6)
+    population, curvature = fit_head(
+        training, population, SquaredError(), alpha, measure_moments(training)
+    )
+    found = irrelevant_inputs(
+        rows(slice(20, None)), population, SquaredError(), curvature, None, names
+    )
+    assert found.inputs.tolist() == [[True, True, False], [False, True, True]]
+    kept = found.coefficients[:, 1:, 0] != 0
+    assert kept.tolist() == [[False, False, True], [True, False, False]]
 
 
 @pytest.mark.parametrize("blindly", [False, True])
@@ -221,6 +254,13 @@ def test_growth_that_goes_on_is_that_which_did_not_stop(table):
     parts.set_params(n_generations=24).fit(X, y)
     assert heard(parts) == heard(whole)
     np.testing.assert_array_equal(parts.predict(X), whole.predict(X))
+
+
+def test_model_of_a_wide_table_does_not_depend_on_inputs_that_do_not_matter():
+    X, y = make_friedman1(400, 320, noise=0.5, random_state=0)
+    model = EvolvingRegressor(random_state=0).fit(X, y)
+    assert set(range(5)) <= set(heard(model))
+    assert len(heard(model)) < 40
 
 
 def test_heads_that_are_fitted_to_all_rows_do_without_them(table, monkeypatch):

@@ -109,6 +109,8 @@ class Evolution:
         The input columns that the member sees, which the state is in terms of; None for all.
     first_generation : int
         The first that could be chosen: those before it had inputs that held-out rows did not miss.
+    n_inputs : int
+        Inputs that the member had at the end.
     """
 
     network: Network
@@ -121,6 +123,7 @@ class Evolution:
     state: GrowerState | None = None
     inputs: Index | None = None
     first_generation: int = 0
+    n_inputs: int = 0
 
     @classmethod
     def of(cls, network: Network) -> Evolution:
@@ -169,7 +172,7 @@ class Course:
         self._first = 0 if earlier is None else earlier.first_generation
         self._n_present = n_inputs if inputs is None else len(inputs)
         if earlier is not None and earlier.state is not None:
-            self._n_present = int(earlier.state.population.wiring.inputs[0].sum())
+            self._n_present = earlier.n_inputs
         # The generations that were the best so far: networks, or members of populations.
         self._path: list[tuple[int, Network | tuple[Population, int]]] = []
         if earlier is not None:
@@ -220,6 +223,7 @@ class Course:
             state,
             self._inputs,
             self._first,
+            self._n_present,
         )
 
 

@@ -160,14 +160,16 @@ def _inputs_are_due(grower: Grower) -> bool:
     if grower.validation is None or grower.trainer is not None or grower.loss.known_scale:
         return False
     few = grower.rows.n_rows <= _ROWS_PER_INPUT * grower.population.wiring.n_inputs
-    return few and grower.sees_the_same and grower.age % _INPUTS_EVERY == 0
+    return few and grower.age % _INPUTS_EVERY == 0
 
 
 def _prune_inputs(grower: Grower) -> None:
     """Remove inputs that held-out rows do not miss, with all nodes that depend on them."""
     held, population = grower.validation, grower.population
     assert held is not None
-    found = irrelevant_inputs(held, population, grower.loss, grower.curvature, grower.limits)
+    found = irrelevant_inputs(
+        held, population, grower.loss, grower.curvature, grower.limits, grower.names
+    )
     if found is None:
         return
     grower.rehead(with_coefficients(population, found.coefficients))

@@ -63,8 +63,9 @@ class Grower:
         One for each member, on the CPU; the only source of randomness.
     monotonic : ndarray of shape (n_members, n_inputs), default=None
         What outputs must do as an input rises; see `Constraints`.
-    sees_the_same : bool, default=True
-        Whether the inputs are the same for all members.
+    names : ndarray of shape (n_members, n_inputs), int64, default=None
+        Which columns of the table each member sees as its inputs, in ascending order; all of them
+        if None.
 
     Attributes
     ----------
@@ -81,7 +82,7 @@ class Grower:
         What holds the optimizer of the ``adam`` solver.
     constraints : Constraints
         On what outputs must do as an input rises.
-    sees_the_same : bool
+    names
     """
 
     def __init__(
@@ -94,8 +95,7 @@ class Grower:
         settings: Settings,
         generators: Sequence[torch.Generator],
         monotonic: Index | None = None,
-        *,
-        sees_the_same: bool = True,
+        names: Index | None = None,
     ) -> None:
         self.population = population
         self.loss = loss
@@ -110,7 +110,9 @@ class Grower:
         )
         self.limits = loss.limits(rows.target, rows.weight)
         self.constraints = Constraints(monotonic)
-        self.sees_the_same = sees_the_same
+        n_inputs = population.wiring.n_inputs
+        every = np.broadcast_to(np.arange(n_inputs), (len(population), n_inputs))
+        self.names = every if names is None else names
         self._rows, self._sketch, self._validation = rows, sketch, validation
         # The sketch may be the training rows themselves.
         self._summaries = {source: Summary(source, loss) for source in (rows, sketch)}

@@ -170,7 +170,7 @@ def _grower(
     population = group.population(linear) if state is None else state.population
     grower = Grower(
         population, rows, sketch, validation, loss, settings, generators, _monotonic(views),
-        sees_the_same=all(inputs is None for inputs in group.seen),
+        _names(group.seen),
     )  # fmt: skip
     if state is not None:
         grower.resume(state)
@@ -210,6 +210,12 @@ def _sources(
     same = sketch.n_rows == searched.stop and rough == dtype
     rows = apart or (sketch if same else store.part(searched))
     return rows, sketch, store.part(judged[0]) if judged else None
+
+
+def _names(seen: Sequence[Index | None]) -> Index | None:
+    """Return which columns of the table each member sees; None stands for all."""
+    known = [inputs for inputs in seen if inputs is not None]
+    return np.stack(known) if known else None
 
 
 def _monotonic(views: Sequence[AnyTable]) -> Index | None:

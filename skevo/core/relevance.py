@@ -39,6 +39,7 @@ from .losses import Loss
 from .measures import mean_falls_and_errors
 from .population import Population, Wiring
 from .rows import RowSource
+from .topology import Index
 
 __all__ = ["Irrelevant", "dependence", "irrelevant_inputs", "without_each", "without_first"]
 
@@ -53,7 +54,6 @@ class Irrelevant:
     Attributes
     ----------
     inputs : ndarray of shape (n_members, n_inputs), bool
-        The same for all members.
     nodes : ndarray of shape (n_members, n_slots), bool
         Those that depend on them.
     coefficients : Tensor of shape (n_members, n_columns + 1, n_outputs)
@@ -71,6 +71,7 @@ def irrelevant_inputs(
     loss: Loss,
     curvature: Curvature,
     limits: tuple[Tensor, Tensor] | None,
+    names: Index,
 ) -> Irrelevant | None:
     """Find the inputs that held-out rows do not miss.
 
@@ -79,24 +80,26 @@ def irrelevant_inputs(
     held : RowSource
         Rows that the members hold out, with the columns of the population.
     population : Population
-        With the heads at their optimum; the inputs that there are, are the same for all members.
+        With the heads at their optimum.
     loss : Loss
     curvature : Curvature
         Of the training rows at the heads.
     limits : (Tensor, Tensor) of shape (n_members, n_outputs, 1), or None
         What outputs are clipped to.
+    names : ndarray of shape (n_members, n_inputs), int64
+        Which columns of the table the inputs of each member are, in ascending order.
 
     Returns
     -------
     Irrelevant or None
-        None if all are relevant, as far as can be told. One input stays in any case.
+        None if all are relevant, as far as can be told. One column stays in any case.
     """
     wiring = population.wiring
-    own = np.flatnonzero(wiring.inputs[0])
-    depends = dependence(wiring)[:, own]
-    beta, inverse = coefficients(population), curvature.inverse
-    if len(own) < 2:
+    present = np.unique(names[wiring.inputs])
+    if len(present) < 2:
         return None
+    depends = _by_name(dependence(wiring), names, present)
+    beta, inverse = coefficients(population), curvature.inverse
 
     def falls_and_errors(heads: Tensor) -> tuple[Tensor, Tensor]:
         return mean_falls_and_errors(held, population, heads, loss, limits)
@@ -115,8 +118,7 @@ def irrelevant_inputs(
     best = int(torch.where(sure, fall, -torch.inf).argmax())
     last = int((sure & (fall >= fall[best] - error[best])).nonzero()[-1])
     gone = order[: last + 1]
-    inputs = np.zeros_like(wiring.inputs)
-    inputs[:, own[gone]] = True
+    inputs = wiring.inputs & np.isin(names, present[gone])
     nodes = np.any(depends[:, gone, wiring.n_inputs :], axis=1)
     return Irrelevant(inputs, nodes, together[:, last])
 
@@ -133,6 +135,16 @@ def dependence(wiring: Wiring) -> NDArray[np.bool_]:
         left, right = (found[member, :, side] for side in sides)
         found[member, :, n_inputs + slot] = left | right
     return found[:, :, :-1]
+
+
+def _by_name(depends: NDArray[np.bool_], names: Index, present: Index) -> NDArray[np.bool_]:
+    """Return which columns depend on which columns of the table, some of which a member lacks."""
+    found = np.zeros((len(depends), len(present), depends.shape[2]), dtype=bool)
+    for own, of_member, name in zip(found, depends, names, strict=True):
+        place = np.searchsorted(present, name).clip(max=len(present) - 1)
+        there = present[place] == name
+        own[place[there]] = of_member[there]
+    return found
 
 
 def without_each(depends: NDArray[np.bool_], beta: Tensor, inverse: Tensor) -> Tensor | None:
