@@ -43,7 +43,7 @@ def monotonic_inputs(
         unknown = sorted(set(constraints) - set(names), key=str)
         if unknown:
             raise ValueError(
-                f"monotonic_constraints has names that no column of X has: "
+                "monotonic_constraints has names that no column of X has: "
                 f"{', '.join(map(str, unknown))}."
             )
         constraints = [constraints.get(name, 0) for name in names]

@@ -45,7 +45,7 @@ def mean_loss_and_error(
 
     def function(block: Block) -> tuple[Tensor, Tensor]:
         output = population.output(block.columns)
-        value = loss.judged(output if limits is None else output.clamp(*limits), block.target)
+        value = _judged(loss, output, block.target, limits)
         weighted = value * block.weight
         return weighted.sum(dim=-1).double(), (weighted * value).sum(dim=-1).double()
 
@@ -100,18 +100,15 @@ def mean_falls_and_errors(
     heads = heads.to(population.weight.dtype)
     weight, bias = heads[:, :, 1:].mT, heads[:, :, 0, :, None]
 
-    def judged(output: Tensor, target: Tensor) -> Tensor:
-        return loss.judged(output if limits is None else output.clamp(*limits), target)
-
     def function(block: Block) -> tuple[Tensor]:
-        before = judged(population.output(block.columns), block.target)
+        before = _judged(loss, population.output(block.columns), block.target, limits)
         sums = []
         size = max(1, _VALUES // (block.weight.numel() * weight.shape[2]))
         for some, offset in zip(weight.split(size, dim=1), bias.split(size, dim=1), strict=True):
             # One product for several heads.
             outputs = torch.baddbmm(offset.flatten(1, 2), some.flatten(1, 2), block.columns)
             for output in outputs.unflatten(1, some.shape[1:3]).unbind(dim=1):
-                fall = before - judged(output, block.target)
+                fall = before - _judged(loss, output, block.target, limits)
                 weighted = fall * block.weight
                 # Member by member: sums that threads divide have other last bits.
                 sums.append(torch.stack([weighted.sum(dim=-1), (weighted * fall).sum(dim=-1)]))
@@ -120,6 +117,13 @@ def mean_falls_and_errors(
     total_weight = rows.total_weight.sum()
     mean, square = (rows.reduce(function)[0].sum(dim=2) / total_weight).unbind(dim=1)
     return mean, ((square - mean.square()).clamp(min=0.0) / total_weight).sqrt()
+
+
+def _judged(
+    loss: Loss, output: Tensor, target: Tensor, limits: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Return what each row is judged by, outputs clipped to the limits."""
+    return loss.judged(output if limits is None else output.clamp(*limits), target)
 
 
 def dispersion(rows: RowSource, population: Population, loss: Loss) -> Tensor:

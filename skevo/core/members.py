@@ -8,7 +8,7 @@ were few is not heard there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -169,8 +169,8 @@ def _grower(
     )
     population = group.population(linear) if state is None else state.population
     grower = Grower(
-        population, rows, sketch, validation, loss, settings, generators, _monotonic(views),
-        _names(group.seen),
+        population, rows, sketch, validation, loss, settings, generators,
+        _stacked(view.monotonic for view in views), _stacked(group.seen),
     )  # fmt: skip
     if state is not None:
         grower.resume(state)
@@ -212,16 +212,10 @@ def _sources(
     return rows, sketch, store.part(judged[0]) if judged else None
 
 
-def _names(seen: Sequence[Index | None]) -> Index | None:
-    """Return which columns of the table each member sees; None stands for all."""
-    known = [inputs for inputs in seen if inputs is not None]
+def _stacked(of_members: Iterable[Index | None]) -> Index | None:
+    """Return what each member has of its inputs, if members have it."""
+    known = [own for own in of_members if own is not None]
     return np.stack(known) if known else None
-
-
-def _monotonic(views: Sequence[AnyTable]) -> Index | None:
-    """Return the constraints on the inputs that each member sees."""
-    constraints = [view.monotonic for view in views if view.monotonic is not None]
-    return np.stack(constraints) if constraints else None
 
 
 def _fit_to_all(
