@@ -17,6 +17,7 @@ from sklearn.utils.validation import column_or_1d
 from ._base import BaseEvolving
 from ._callbacks import with_callbacks
 from ._docstring import describe
+from ._fitting import Goal
 from ._labels import Labels, indicators, multiply_weights
 from ._reading import RowsT
 from ._rows import TrainingRows
@@ -25,7 +26,7 @@ from .core.calibration import fit_scale
 from .core.course import Evolution
 from .core.ensemble import Ensemble
 from .core.held_out import HeldOut
-from .core.losses import CrossEntropy, LogLoss, Loss
+from .core.losses import CrossEntropy, LogLoss
 
 __all__ = ["EvolvingClassifier"]
 
@@ -150,7 +151,7 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             raise ValueError(f"classes must be at least 2, got {self.classes_.tolist()}.")
         return self._partial_fit(X, y, sample_weight)
 
-    def _prepare(self, rows: TrainingRows, known: bool = False) -> Loss:
+    def _prepare(self, rows: TrainingRows, known: bool = False) -> Goal:
         """Learn the classes, and return the log-loss."""
         if not known:
             self.classes_ = classes = rows.sum(Labels.of).classes
@@ -161,13 +162,13 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
         else:
             unknown = np.setdiff1d(rows.sum(Labels.of).classes, self.classes_)
             _refuse(unknown)
-        return LogLoss() if len(self.classes_) == 2 else CrossEntropy()
+        return Goal(LogLoss() if len(self.classes_) == 2 else CrossEntropy())
 
     def _finish(
-        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], goal: Goal
     ) -> Ensemble:
         """Return the ensemble with its log-odds drawn towards zero."""
-        return ensemble.scaled(fit_scale(held_out, loss))
+        return ensemble.scaled(fit_scale(held_out, goal.loss))
 
     @property
     def _n_outputs(self) -> int:

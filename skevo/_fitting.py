@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from copy import copy
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import sklearn
@@ -30,6 +31,7 @@ from ._parameters import HasParameters
 from ._path import path_of
 from ._rows import Part, Recipe, TrainingRows, Whole
 from ._sample import Sample, take_in
+from ._target import TargetRange
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import CORRECTED_ROWS, Ensemble
 from .core.folds import plan_members
@@ -41,7 +43,22 @@ from .core.nursery import HERE, Nursery
 from .core.table import every_so_many
 from .core.threads import torch_threads
 
-__all__ = ["Fits"]
+__all__ = ["Fits", "Goal"]
+
+
+class Goal(NamedTuple):
+    """What a fit is after.
+
+    Attributes
+    ----------
+    loss : Loss
+        In the network's units.
+    targets : TargetRange, default=None
+        Of a regression.
+    """
+
+    loss: Loss
+    targets: TargetRange | None = None
 
 
 class Fits(CallbackSupportMixin, HasParameters, Explains):
@@ -63,7 +80,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         with self._whole_or_not(), torch_threads(1), enough_memory():
             told = Told(self, self.n_generations, X, y, sample_weight)
             rows = self._take_in(X, y, sample_weight, self._goes_on)
-            loss = self._prepare(rows)
+            goal = self._prepare(rows)
             earlier = self._earlier()
             if not self._goes_on:
                 self._seed = self._draw_seed()
@@ -71,7 +88,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             self._learn_scale(rows, self._goes_on)
             stopping = self._stopping(len(rows))
             self._seed = self._grow(
-                rows, self._given(*given), loss, self._seed, earlier, stopping, told
+                rows, self._given(*given), goal, self._seed, earlier, stopping, told
             )
             told.end()
         return self
@@ -87,7 +104,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             seed, n_iter = self._seed + self.n_iter_, self.n_iter_ + 1
             self._sample = sample = take_in(self._sample, *taken.part, seed)
             rows = Whole(Part(sample.X, sample.y, sample.weight))
-            loss = self._prepare(rows, known=True)
+            goal = self._prepare(rows, known=True)
             earlier: list[Evolution] | None = None
             if known:
                 earlier = [Evolution.of(network) for network in self._path[-1]]
@@ -95,18 +112,20 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
                 earlier = self._start_members()
             stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
             self._learn_scale(rows, known)
-            self._grow(rows, None, loss, seed, earlier, stopping, told)
+            self._grow(rows, None, goal, seed, earlier, stopping, told)
             self.n_iter_ = n_iter
             told.end()
         return self
 
     def _training_rows(self, X: Any, y: Any, sample_weight: Any) -> tuple[Whole, Loss]:
         """Return the rows that the model was fitted to, as it reads them, and their loss."""
-        rows = self._take_in(X, y, sample_weight, known=True)
+        # What the fit has learned from the members stays as it is.
+        twin = copy(self)
+        rows = twin._take_in(X, y, sample_weight, known=True)
         assert isinstance(rows, Whole)
-        loss = self._prepare(rows, known=True)
-        self._learn_scale(rows, known=True)
-        return rows, loss
+        goal = twin._prepare(rows, known=True)
+        twin._learn_scale(rows, known=True)
+        return rows, goal.loss
 
     @contextmanager
     def _whole_or_not(self) -> Iterator[None]:
@@ -126,8 +145,8 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     @abstractmethod
-    def _prepare(self, rows: TrainingRows, known: bool = False) -> Loss:
-        """Learn what targets are, and return their loss.
+    def _prepare(self, rows: TrainingRows, known: bool = False) -> Goal:
+        """Learn what targets are, and return what to do about them.
 
         Parameters
         ----------
@@ -148,7 +167,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
 
     @abstractmethod
     def _finish(
-        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], loss: Loss
+        self, ensemble: Ensemble, held_out: HeldOut, members: Sequence[Evolution], goal: Goal
     ) -> Ensemble:
         """Return the ensemble as the members' held-out rows say that it should be."""
 
@@ -187,7 +206,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         self,
         train: TrainingRows,
         given: Whole | None,
-        loss: Loss,
+        goal: Goal,
         seed: int,
         earlier: Sequence[Evolution] | None,
         stopping: Stopping,
@@ -200,7 +219,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         train : TrainingRows
         given : Whole, or None
             To judge all members by.
-        loss : Loss
+        goal : Goal
         seed : int
         earlier : sequence of Evolution, or None
             What the members go on from.
@@ -239,16 +258,16 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
                 told.watch(self._fitted),
             )
             members = fit_members(
-                table, tasks, self._operators, loss, settings, stopping.after(saved.spent),
+                table, tasks, self._operators, goal.loss, settings, stopping.after(saved.spent),
                 self._block_size(settings), watch, moved(saved.members, CPU, self.device_), n_jobs,
                 validation, nursery,
             )  # fmt: skip
             ensemble = Ensemble.of([member.network for member in members])
             if settings.solver == "exact" and len(members) > 1:
                 some = table.take(every_so_many(len(table), CORRECTED_ROWS))
-                ensemble = ensemble.corrected(some, loss, members, n_jobs)
+                ensemble = ensemble.corrected(some, goal.loss, members, n_jobs)
             held_out = evaluate_held_out(judged, tasks, ensemble, validation)
-            ensemble = self._finish(ensemble, held_out, members, loss)
+            ensemble = self._finish(ensemble, held_out, members, goal)
             saved.done = members[0].stop_reason != "interrupted"
         path, networks = path_of(members)
         self.__dict__.update(
@@ -259,7 +278,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             # What it takes to go on is several times the size of the model.
             _members=moved(members, self.device_, CPU) if self.warm_start else None,
         )
-        self._measure(judged, loss)
+        self._measure(judged, goal.loss)
         return saved.seed
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from ._exact import exact_sum
 from ._rows import Part, TrainingRows
+from .core.held_out import HeldOut
 from .core.limited import LimitedSquaredError
 from .core.losses import Loss, SquaredError
-from .core.statistics import kept_positive, limited_range, weighted_quantiles
+from .core.ranges import LEAST, kept_positive, limited_range, margin
+from .core.statistics import weighted_quantiles
 
 __all__ = [
     "TargetRange",
@@ -48,7 +50,7 @@ class TargetUnits:
     offset, factor : ndarray of shape (n_outputs,)
         A prediction, or its logarithm, is ``offset + factor * output``.
     low, high : ndarray of shape (n_outputs,)
-        What it is clipped to: the range of the targets, see `target_range`, or its logarithm.
+        What it is clipped to, or its logarithm; see `skevo.core.ranges`.
     log : bool
         Whether predictions are made as logarithms.
     """
@@ -79,6 +81,31 @@ class TargetUnits:
         bounds = np.stack([self.low, self.high])
         low, high = torch.from_numpy(self(np.exp(bounds) if self.log else bounds))
         return low[:, None], high[:, None]
+
+    def trusted(
+        self, known: TargetRange, held_out: HeldOut, inflation: torch.Tensor | None
+    ) -> TargetUnits:
+        """Return units whose predictions leave the range of the targets as far as errors allow.
+
+        Parameters
+        ----------
+        known : TargetRange
+        held_out : HeldOut
+            With what the outputs stand for.
+        inflation : Tensor of shape (n_members,), or None
+            See `HeldOut.unexplained`.
+        """
+        if self.log:
+            return self
+        # Of errors beyond a floor or a ceiling nothing will remain.
+        low, high = (end.to(held_out.outputs) for end in self._leaving(known, torch.inf).limits)
+        held_out = replace(held_out, outputs=held_out.outputs.clamp(low, high))
+        return self._leaving(known, margin(held_out.unexplained(inflation)).cpu()[:, None])
+
+    def _leaving(self, known: TargetRange, share: torch.Tensor | float) -> TargetUnits:
+        """Return units whose predictions leave the range by a share of it; not by a logarithm."""
+        low, high = _range(known, share)
+        return replace(self, low=low[:, 0].numpy(), high=high[:, 0].numpy())
 
     def predictions(self, output: Floats) -> Floats:
         """Return predictions from outputs with factor and offset, which are overwritten."""
@@ -279,10 +306,15 @@ def summed_loss_of_mean(part: Part, loss: Loss, units: TargetUnits) -> Fraction:
     return exact_sum(part.weight * loss.value(torch.zeros_like(target), target).numpy())
 
 
-def _range(known: TargetRange) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the `target_range`, of shape (n_outputs, 1)."""
+def _range(
+    known: TargetRange, share: torch.Tensor | float = LEAST
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the `limited_range`, of shape (n_outputs, 1)."""
     numbers = known.low, known.high, known.at_low, known.at_high
-    return limited_range(*(torch.from_numpy(np.array(part, float))[:, None] for part in numbers))
+    low, high, at_low, at_high = (
+        torch.from_numpy(np.array(part, float))[:, None] for part in numbers
+    )
+    return limited_range(low, high, at_low, at_high, share)
 
 
 def _linear(known: TargetRange, shift: Floats, spread: Floats) -> TargetUnits:

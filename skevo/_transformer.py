@@ -27,7 +27,7 @@ from ._regressor import EvolvingRegressor
 from ._rows import Part, Whole
 from .core.distinct import choose_distinct, output_noise
 from .core.losses import Loss
-from .core.statistics import widened_range
+from .core.ranges import widened_range
 from .core.table import every_so_many
 from .core.threads import torch_threads
 

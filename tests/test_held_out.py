@@ -1,8 +1,11 @@
 """Held-out rows: which they are, and what the members say of them."""
 
+import numpy as np
 import pytest
 import torch
 from builders import normal, random_network, weights
+from scipy.stats import trim_mean
+from sklearn.metrics import r2_score
 
 from skevo.core import held_out as module
 from skevo.core.ensemble import Ensemble
@@ -53,3 +56,24 @@ def test_of_many_rows_some_are_taken_of_each_member(monkeypatch, fraction, n_row
     assert found.outputs.shape == (4, 1, n_rows)
     if fraction:
         assert found.holder.bincount().tolist() == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("n_members", [1, 8])
+def test_unexplained_is_what_r2_leaves_of_the_members_that_held_rows_out(n_members, n_outputs):
+    table, tasks, networks = problem(n_members, n_outputs=n_outputs)
+    found = evaluate_held_out(table, tasks, Ensemble.of(networks))
+    rows = range(len(found.holder))
+    own = found.outputs[found.holder, :, rows]
+    r2 = r2_score(found.target.T, own, sample_weight=found.weight, multioutput="raw_values")
+    np.testing.assert_allclose(found.unexplained(), 1.0 - r2)
+
+
+def test_unexplained_where_no_row_is_held_out_is_of_inflated_errors():
+    table, tasks, networks = problem(4, fraction=None)
+    found = evaluate_held_out(table, tasks, Ensemble.of(networks))
+    inflation = torch.tensor([1.0, 1.5, 2.0, 3.0])
+    target = found.target.numpy()
+    error = trim_mean(inflation[:, None, None].numpy() * (target - found.outputs.numpy()), 0.25)
+    r2 = r2_score(target[0], target[0] - error[0], sample_weight=found.weight)
+    np.testing.assert_allclose(found.unexplained(inflation), 1.0 - r2)

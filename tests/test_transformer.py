@@ -493,3 +493,13 @@ def test_columns_of_many_classes_tell_them_apart():
     evolved = EvolvingTransformer(passthrough=False, random_state=0)
     model = make_pipeline(evolved, StandardScaler(), LogisticRegression()).fit(X, y)
     assert model.score(X, y) > 0.95
+
+
+def test_the_estimator_that_finds_the_nodes_predicts_as_if_fitted_alone():
+    X = np.random.default_rng(0).uniform(1, 5, size=(300, 3))
+    # Hardly any noise: predictions go farther beyond the targets than a tenth of their range.
+    y, far = X.prod(axis=1), np.full((1, 3), 40.0)
+    alone = EvolvingRegressor(random_state=0).fit(X, y)
+    found = EvolvingTransformer(estimator=EvolvingRegressor(random_state=0)).fit(X, y).estimator_
+    assert alone.predict(far) > y.max() + 0.2 * np.ptp(y)
+    assert_array_equal(found.predict(far), alone.predict(far))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .losses import Loss
-from .statistics import positive_range
+from .ranges import positive_range
 
 __all__ = ["Deviance", "GammaDeviance", "PoissonDeviance"]
 

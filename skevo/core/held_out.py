@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .ensemble import Ensemble
 from .folds import Task
+from .statistics import midmean
 from .table import AnyTable, Table, every_so_many
 
 __all__ = ["HeldOut", "evaluate_held_out"]
@@ -50,6 +51,31 @@ class HeldOut:
     def weight(self) -> Tensor:
         """Weights of the rows, of shape (n_samples,)."""
         return self.table.weight
+
+    def unexplained(self, inflation: Tensor | None = None) -> Tensor:
+        """Return the share of each output's variance that errors on new rows have.
+
+        Errors are those of the member that held the row out.
+
+        Parameters
+        ----------
+        inflation : Tensor of shape (n_members,), default=None
+            Where no row was held out, what each member's errors on rows that it was trained on are
+            to be multiplied by.
+
+        Returns
+        -------
+        Tensor of shape (n_outputs,), float64
+        """
+        target, weight = self.target.double(), self.weight.double()
+        errors = target - self.outputs.double()
+        if self.holder is None:
+            assert inflation is not None
+            errors = midmean(errors * inflation.to(errors)[:, None, None])
+        else:
+            errors = errors.gather(0, self.holder.expand(1, *target.shape))[0]
+        centred = target - (target @ weight / weight.sum())[:, None]
+        return errors.square() @ weight / (centred.square() @ weight)
 
 
 def evaluate_held_out(

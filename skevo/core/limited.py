@@ -1,6 +1,6 @@
 r"""Limited targets: squared error where targets have a floor or a ceiling.
 
-Predictions end where targets do, see `skevo.core.statistics.target_range`. So an output beyond a
+Predictions end where targets do, see `skevo.core.ranges.target_range`. So an output beyond a
 ceiling :math:`h` predicts a row at the ceiling as well as :math:`h` itself does, and what it misses
 is
 

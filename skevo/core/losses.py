@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .statistics import target_range
+from .ranges import target_range
 
 __all__ = ["CrossEntropy", "LogLoss", "Loss", "SquaredError", "TorchLoss"]
 

@@ -7,21 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = [
-    "kept_positive",
-    "limited_range",
-    "midmean",
-    "midmean_weights",
-    "positive_range",
-    "target_range",
-    "weighted_deviation",
-    "weighted_quantiles",
-    "widened_range",
-]
-
-# An extreme value that so many rows have is a limit of the targets: a ceiling, a floor, a scale's
-# end. Else the largest of some rows is alone, or nearly so.
-_LIMITING = 5.0
+__all__ = ["midmean", "midmean_weights", "weighted_deviation", "weighted_quantiles"]
 
 
 def midmean(values: Tensor) -> Tensor:
@@ -85,101 +71,6 @@ def weighted_deviation(columns: Tensor, weight: Tensor) -> Tensor:
     share = (weight / weight.sum(dim=-1, keepdim=True))[..., None]
     centred = columns - columns @ share
     return (centred.square() @ share).sqrt()[..., 0]
-
-
-def widened_range(columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the range of columns and a tenth more.
-
-    Parameters
-    ----------
-    columns : Tensor of shape (..., n_columns, n_samples)
-
-    Returns
-    -------
-    low, high : Tensor of shape (..., n_columns, 1)
-    """
-    low, high = columns.amin(dim=-1, keepdim=True), columns.amax(dim=-1, keepdim=True)
-    margin = 0.1 * (high - low)
-    return low - margin, high + margin
-
-
-def target_range(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how low and how high predictions may go.
-
-    The range of the targets and a tenth more; nothing more where five rows or more have the lowest
-    or the highest target.
-
-    Parameters
-    ----------
-    target : Tensor of shape (..., n_outputs, n_samples)
-    weight : Tensor of shape (..., n_samples)
-
-    Returns
-    -------
-    low, high : Tensor of shape (..., n_outputs, 1)
-    """
-    low, high = target.amin(dim=-1, keepdim=True), target.amax(dim=-1, keepdim=True)
-    at_low, at_high = ((target == end).to(weight) @ weight[..., None] for end in (low, high))
-    return limited_range(low, high, at_low, at_high)
-
-
-def limited_range(
-    low: Tensor, high: Tensor, at_low: Tensor, at_high: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the `target_range` of targets of which four numbers are known.
-
-    Parameters
-    ----------
-    low, high : Tensor of shape (..., n_outputs, 1)
-        The lowest and the highest one.
-    at_low, at_high : Tensor of shape (..., n_outputs, 1)
-        Weight of the rows that have them.
-    """
-    wide_low, wide_high = widened_range(torch.cat([low, high], dim=-1))
-    return (
-        torch.where(at_low < _LIMITING, wide_low, low),
-        torch.where(at_high < _LIMITING, wide_high, high),
-    )
-
-
-def positive_range(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how low and how high predictions may go that have to stay positive.
-
-    The `target_range`, but not below a thousandth of the smallest positive target, or of the mean
-    where that is smaller.
-
-    Parameters
-    ----------
-    target : Tensor of shape (..., n_outputs, n_samples)
-        Not negative.
-    weight : Tensor of shape (..., n_samples)
-
-    Returns
-    -------
-    low, high : Tensor of shape (..., n_outputs, 1)
-    """
-    smallest = torch.where(target > 0, target, torch.inf).amin(dim=-1, keepdim=True)
-    mean = target @ (weight / weight.sum(dim=-1, keepdim=True))[..., None]
-    return kept_positive(*target_range(target, weight), smallest, mean)
-
-
-def kept_positive(
-    low: Tensor, high: Tensor, smallest: Tensor, mean: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the `positive_range` of targets of which four numbers are known.
-
-    Parameters
-    ----------
-    low, high : Tensor of shape (..., n_outputs, 1)
-        Of their `target_range`.
-    smallest : Tensor of shape (..., n_outputs, 1)
-        The smallest positive one.
-    mean : Tensor of shape (..., n_outputs, 1)
-    """
-    # Without a positive target any small number does.
-    small = torch.where(mean > 0, torch.minimum(smallest, mean), 1.0)
-    low = torch.maximum(low, 1e-3 * small)
-    return low, torch.maximum(low, high)
 
 
 def weighted_quantiles(columns: Tensor, weight: Tensor, levels: Sequence[float]) -> Tensor:
