@@ -129,27 +129,30 @@ def prune(grower: Grower) -> None:
     The weakest leaf goes in any case where there is no room.
     """
     settings = grower.settings
-    if settings.pruning != "std" and _inputs_are_due(grower):
+    if settings.pruning == "std":
+        _prune_as_the_source_text(grower)
+        return
+    if _inputs_are_due(grower):
         _prune_inputs(grower)
     population = grower.population
-    full = population.wiring.n_nodes >= settings.max_nodes
-    if settings.pruning == "std":
-        n_inputs = population.wiring.n_inputs
-        deviation = variances(grower.moments.gram)[:, n_inputs:].sqrt()
-        weight = population.weight[:, :, n_inputs:]
-        scores = torch.stack(
-            [contribution_std(*pair) for pair in zip(weight, deviation, strict=True)]
-        )
-        leaves = population.wiring.leaves & full[:, None]
-        gone = weakest_leaf(scores, leaves)
-        if gone.any():
-            grower.remove(gone)
-        return
     threshold = settings.prune_below * grower.noise
-    elimination = eliminate(population, grower.curvature.inverse, threshold, full.astype(np.int64))
+    n_forced = (_room(grower) <= 0).astype(np.int64)
+    elimination = eliminate(population, grower.curvature.inverse, threshold, n_forced)
     if elimination.gone.any():
         grower.rehead(with_coefficients(population, elimination.coefficients))
         grower.remove(elimination.gone)
+
+
+def _prune_as_the_source_text(grower: Grower) -> None:
+    """Remove the leaf that contributes least, of members that have no room."""
+    population = grower.population
+    n_inputs = population.wiring.n_inputs
+    deviation = variances(grower.moments.gram)[:, n_inputs:].sqrt()
+    weight = population.weight[:, :, n_inputs:]
+    scores = torch.stack([contribution_std(*pair) for pair in zip(weight, deviation, strict=True)])
+    gone = weakest_leaf(scores, population.wiring.leaves & (_room(grower) <= 0)[:, None])
+    if gone.any():
+        grower.remove(gone)
 
 
 def _inputs_are_due(grower: Grower) -> bool:
@@ -178,12 +181,17 @@ def _prune_inputs(grower: Grower) -> None:
 
 def evolve(grower: Grower) -> None:
     """Add nodes with head weight zero: one at random, or the best of a screened pool."""
-    room = grower.settings.max_nodes - grower.population.wiring.n_nodes
+    room = _room(grower)
     if not (room > 0).any():
         return
     nodes, products = (_mutate if grower.settings.n_candidates == 1 else _select)(grower, room)
     if (nodes.operator != EMPTY).any():
         grower.grow(nodes, products)
+
+
+def _room(grower: Grower) -> Index:
+    """Return how many more nodes each member may have, of shape (n_members,)."""
+    return grower.settings.max_nodes - grower.population.wiring.n_nodes
 
 
 def _assess(grower: Grower) -> list[Generation]:

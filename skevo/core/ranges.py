@@ -43,7 +43,7 @@ def margin(unexplained: Tensor) -> Tensor:
     unexplained : Tensor
         The share of the variance of the targets that errors on new rows have.
     """
-    # Nothing is known where it is not a number.
+    # It is not a number where the targets do not vary, or nothing is known.
     return (_TRUSTED / unexplained).nan_to_num(LEAST, _MOST).clamp(LEAST, _MOST)
 
 
@@ -60,8 +60,8 @@ def widened_range(columns: Tensor, share: Tensor | float = LEAST) -> tuple[Tenso
     low, high : Tensor of shape (..., n_columns, 1)
     """
     low, high = columns.amin(dim=-1, keepdim=True), columns.amax(dim=-1, keepdim=True)
-    margin = share * (high - low)
-    return low - margin, high + margin
+    beyond = share * (high - low)
+    return low - beyond, high + beyond
 
 
 def target_range(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
