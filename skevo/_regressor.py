@@ -184,10 +184,11 @@ class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            They leave the range of the training targets by a tenth of it at most, and by up to all
-            of it the more of the variance on held-out rows is explained: a tenth down from an R2 of
-            0.9, all from 0.99 on. They end at the lowest or the highest target where five rows or
-            more have it; with a log link they leave the range by a tenth, and are positive.
+            They leave the range of the training targets by a tenth of it at most; with four members
+            or more by up to all of it, the more of the variance on held-out rows is explained: a
+            tenth down from an R2 of 0.9, all from 0.99 on. They end at the lowest or the highest
+            target where five rows or more have it; with a log link they leave the range by a tenth,
+            and are positive.
         """
         output = self._output(X)
         output = self._units.predictions(output)

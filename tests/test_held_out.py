@@ -60,13 +60,17 @@ def test_of_many_rows_some_are_taken_of_each_member(monkeypatch, fraction, n_row
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
 @pytest.mark.parametrize("n_members", [1, 8])
-def test_unexplained_is_what_r2_leaves_of_the_members_that_held_rows_out(n_members, n_outputs):
+def test_unexplained_is_what_r2_of_held_out_rows_leaves_and_one_row_astray(n_members, n_outputs):
     table, tasks, networks = problem(n_members, n_outputs=n_outputs)
     found = evaluate_held_out(table, tasks, Ensemble.of(networks))
     rows = range(len(found.holder))
     own = found.outputs[found.holder, :, rows]
     r2 = r2_score(found.target.T, own, sample_weight=found.weight, multioutput="raw_values")
-    np.testing.assert_allclose(found.unexplained(), 1.0 - r2)
+    target, total = found.target.numpy(), float(found.weight.sum())
+    # And one row more, which may be as far astray as targets can be from each other.
+    variance = np.cov(target, aweights=found.weight, ddof=0).reshape(n_outputs, n_outputs)
+    one = 1.0 if n_members == 8 else np.ptp(target, axis=1) ** 2 / variance.diagonal()
+    np.testing.assert_allclose(found.unexplained(), ((1.0 - r2) * total + one) / (total + 1.0))
 
 
 def test_unexplained_where_no_row_is_held_out_is_of_inflated_errors():
@@ -76,4 +80,6 @@ def test_unexplained_where_no_row_is_held_out_is_of_inflated_errors():
     target = found.target.numpy()
     error = trim_mean(inflation[:, None, None].numpy() * (target - found.outputs.numpy()), 0.25)
     r2 = r2_score(target[0], target[0] - error[0], sample_weight=found.weight)
-    np.testing.assert_allclose(found.unexplained(inflation), 1.0 - r2)
+    total = float(found.weight.sum())
+    expected = ((1.0 - r2) * total + 1.0) / (total + 1.0)
+    np.testing.assert_allclose(found.unexplained(inflation), expected)

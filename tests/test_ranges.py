@@ -80,6 +80,13 @@ def test_a_law_is_followed_by_no_more_than_the_range_of_the_targets(of_a_law):
     np.testing.assert_allclose(of_a_law.predict(far), y.max() + np.ptp(y))
 
 
+def test_a_single_member_is_not_trusted_by_a_few_rows():
+    X, y = product(600, 0)
+    model = EvolvingRegressor(n_members=1, random_state=0).fit(X, y)
+    assert model.score(*product(600, 1)) > 0.95
+    np.testing.assert_allclose(model.predict(np.full((1, 5), 40.0)), y.max() + 0.1 * np.ptp(y))
+
+
 @pytest.mark.parametrize("n_members", [1, 4])
 def test_noise_is_followed_by_a_tenth_of_the_range(n_members):
     X, y = product(600, 0, noise=0.6)

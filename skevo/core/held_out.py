@@ -53,9 +53,12 @@ class HeldOut:
         return self.table.weight
 
     def unexplained(self, inflation: Tensor | None = None) -> Tensor:
-        """Return the share of each output's variance that errors on new rows have.
+        """Return the share of each output's variance that errors on new rows have, at least.
 
-        Errors are those of the member that held the row out.
+        Errors are those of the member that held the row out. That none has gone astray among a few
+        rows does not say that none will: as in Laplace's rule of succession there is one more row,
+        with an error of the standard deviation of the targets. It is as large as their range where
+        there are less than four members: `midmean` leaves none out of them.
 
         Parameters
         ----------
@@ -74,8 +77,10 @@ class HeldOut:
             errors = midmean(errors * inflation.to(errors)[:, None, None])
         else:
             errors = errors.gather(0, self.holder.expand(1, *target.shape))[0]
-        centred = target - (target @ weight / weight.sum())[:, None]
-        return errors.square() @ weight / (centred.square() @ weight)
+        total = weight.sum()
+        variance = (target - (target @ weight / total)[:, None]).square() @ weight / total
+        astray = variance if len(self.outputs) >= 4 else (target.amax(1) - target.amin(1)).square()
+        return (errors.square() @ weight + astray) / (variance * (total + 1.0))
 
 
 def evaluate_held_out(

@@ -9,7 +9,7 @@ leave the range by
 
 .. math:: \max(0.1, \min(0.01 / u, 1))
 
-of it: a tenth down from :math:`R^2 = 0.9`, all of it from 0.99 on.
+of it: a tenth down from :math:`R^2 = 0.9`, all of it from 0.99 on. See `HeldOut.unexplained`.
 """
 
 from __future__ import annotations
