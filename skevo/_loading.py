@@ -234,7 +234,10 @@ class _Reader:
     def _scaling(self, n_columns: int) -> Scaling:
         part = self._part("scaling")
         names = ("center", "spread", "offset")
-        return Scaling(*(take(part, name, "f", n_columns) for name in names))
+        # The first files do not say so.
+        draws_in = _typed(self._header.get("draws_in", True), bool, "draws_in")
+        center, spread, offset = (take(part, name, "f", n_columns) for name in names)
+        return Scaling(center, spread, offset, draws_in)
 
     def _measured(self, n_columns: int) -> Measured | None:
         part = self._part("measured")

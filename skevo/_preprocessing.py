@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ._columns import Encoding
+from ._far_values import are_followed
 from .core.statistics import weighted_quantiles
 
 __all__ = ["KNEE", "Scaling", "fit_scaling"]
@@ -21,6 +22,8 @@ _NORMAL_RANGE = 1.3489795
 KNEE = 3.0
 # Columns whose median is farther from zero, in spreads, are centred.
 _FAR = 10.0
+# So many rows, up to twice as many, are asked whether the target follows far values.
+_ASKED_ROWS = 2000
 
 
 class ScaledColumns:
@@ -85,11 +88,14 @@ class Scaling:
     ----------
     center, spread, offset : ndarray of shape (n_columns,)
         m, s, and m/s or 0.
+    draws_in : bool, default=True
+        Whether far values are drawn in; if not, f(z) is z everywhere.
     """
 
     center: NDArray[np.float64]
     spread: NDArray[np.float64]
     offset: NDArray[np.float64]
+    draws_in: bool = True
 
     def __call__(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """Scale rows.
@@ -125,6 +131,8 @@ class Scaling:
         # Where no column is centred, (x - m) / s + m / s is a pass less.
         from_zero = np.subtract(X.T, shift[:, None], out=z) if shift.any() else X.T
         np.divide(from_zero, self.spread[:, None], out=z)
+        if not self.draws_in:
+            return z
         offset = self.offset[:, None]
         # Few values are far.
         far = np.flatnonzero((z > offset + KNEE) | (z < offset - KNEE))
@@ -137,17 +145,22 @@ class Scaling:
 
 
 def fit_scaling(
-    X: NDArray[np.floating], sample_weight: NDArray[np.float64], encoding: Encoding
+    X: NDArray[np.floating],
+    target: NDArray[np.float64],
+    sample_weight: NDArray[np.float64],
+    encoding: Encoding,
 ) -> Scaling:
     """Fit the scaling.
 
     The spread is the interquartile range in units of the normal distribution's or, where half of
     the values are equal, the standard deviation; 1 for constant columns. Of a column of two values
-    it is at least a third of their distance, so that neither is drawn in.
+    it is at least a third of their distance, so that neither is drawn in. Far values of no column
+    are drawn in if the target follows them, see `are_followed`.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
+    target : ndarray of shape (n_samples, n_outputs)
     sample_weight : ndarray of shape (n_samples,)
     encoding : Encoding
 
@@ -170,4 +183,8 @@ def fit_scaling(
     two_valued = np.minimum(X - low, high - X).max(axis=0) == 0.0
     spread = np.where(two_valued, np.maximum(spread, (high - low) / KNEE), spread)
     offset = center / spread
-    return Scaling(center, spread, np.where(np.abs(offset) <= _FAR, offset, 0.0))
+    scaling = Scaling(center, spread, np.where(np.abs(offset) <= _FAR, offset, 0.0))
+    plain = replace(scaling, draws_in=False)
+    some = slice(None, None, max(1, len(X) // _ASKED_ROWS))
+    parts = plain(X[some]), scaling(X[some]), target[some], sample_weight[some]
+    return plain if are_followed(*parts) else scaling

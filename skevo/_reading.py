@@ -107,7 +107,8 @@ class ReadsTables(BaseEstimator):
             self._encoding = self._tell(rows)
         if self.init is None and not known:
             sample = rows.sample()
-            self._scaling = fit_scaling(sample.X, sample.weight, self._encoding)
+            target = self._as_targets(sample.y)
+            self._scaling = fit_scaling(sample.X, target, sample.weight, self._encoding)
         elif not known:
             start = self._start()
             if self.n_features_in_ != start.n_features_in_:

@@ -69,6 +69,7 @@ def _describe(model: Any) -> dict[str, Any]:
         "n_features": model.n_features_in_,
         "feature_names": None if names is None else [str(name) for name in names],
         "levels": _describe_levels(model._encoding.levels),
+        "draws_in": model._scaling.draws_in,
         "operators": [operator.name for operator in model._ensemble.network.operators],
         "n_members": model._ensemble.n_members,
         "n_outputs": model._ensemble.n_outputs,
@@ -114,7 +115,7 @@ def _arrays(model: Any) -> dict[str, NDArray[Any]]:
             name: getattr(encoding, name) for name in ("fill", "missing", "shown", "told")
         },
         "encoding.means": {str(k): mean for k, mean in enumerate(encoding.means)},
-        "scaling": vars(scaling),
+        "scaling": {name: getattr(scaling, name) for name in ("center", "spread", "offset")},
         "ensemble": pack_ensemble(model._ensemble),
         "path": {**model.path_, **pack_path(model._path)},
         "history": model.history_,

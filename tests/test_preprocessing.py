@@ -37,7 +37,7 @@ def test_scaling_equals_definition(dtype, n_rows, centred):
 
 def test_columns_in_given_memory_are_equal():
     X = np.random.default_rng(0).standard_cauchy((40, 3))
-    scaling, memory = fit_scaling(X, np.ones(40), plain(3)), np.full(120, np.nan)
+    scaling, memory = fit_scaling(X, np.zeros((40, 1)), np.ones(40), plain(3)), np.full(120, np.nan)
     columns = scaling.columns(X, memory)
     assert np.shares_memory(columns, memory)
     np.testing.assert_array_equal(columns, scaling.columns(X))
@@ -46,7 +46,7 @@ def test_columns_in_given_memory_are_equal():
 def test_columns_are_contiguous_and_leave_rows_alone():
     X = np.random.default_rng(0).normal(size=(20, 3))
     before = X.copy()
-    columns = fit_scaling(X, np.ones(20), plain(3)).columns(X)
+    columns = fit_scaling(X, np.zeros((20, 1)), np.ones(20), plain(3)).columns(X)
     assert columns.flags.c_contiguous
     np.testing.assert_array_equal(X, before)
 
@@ -54,6 +54,6 @@ def test_columns_are_contiguous_and_leave_rows_alone():
 def test_a_column_of_two_values_is_not_drawn_in():
     X = np.zeros((400, 1))
     X[:3] = 1.0
-    scaling = fit_scaling(X, np.ones(400), plain(1))
+    scaling = fit_scaling(X, np.zeros((400, 1)), np.ones(400), plain(1))
     low, half, high = scaling(np.array([[0.0], [0.5], [1.0]]))[:, 0]
     assert half == (low + high) / 2

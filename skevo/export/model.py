@@ -186,7 +186,7 @@ def inputs(encoding: Encoding, scaling: Scaling, scale: Scale | None) -> list[Ex
     columns = []
     for cell, *numbers_of in zip(cells, *numbers, strict=True):
         # Columns of zeros and ones are scaled so that neither is far.
-        if scale is not None and cell.function in ("cell", "mean"):
+        if scale is not None and scaling.draws_in and cell.function in ("cell", "mean"):
             columns.append(scale(cell, *numbers_of))
         else:
             columns.append((cell - numbers_of[0]) / numbers_of[1])

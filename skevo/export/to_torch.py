@@ -78,6 +78,7 @@ class TorchModel(nn.Module):
         for column, means in zip(self.told, encoding.means, strict=True):
             self._keep(**{f"means_{column}": means})
         self._keep(column=encoding.shown[:, 0], level=encoding.shown[:, 1:])
+        self.draws_in = scaling.draws_in
         shift = scaling.center * (scaling.offset == 0.0)
         for name, part in (
             ("shift", shift),
@@ -143,6 +144,8 @@ class TorchModel(nn.Module):
             *(self._means(column, cells[column]) for column in self.told),
         )
         scaled = (torch.cat(parts) - self.shift) / self.spread
+        if not self.draws_in:
+            return scaled
         distance = scaled - self.offset
         near = torch.minimum(torch.maximum(scaled, self.offset - KNEE), self.offset + KNEE)
         above, below = ((far.clamp(min=KNEE) - (KNEE - 1.0)).log() for far in (distance, -distance))
