@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .core.selection import MOST_INPUTS
+
 __all__ = ["are_followed"]
 
 Floats = NDArray[np.float64]
@@ -12,8 +14,6 @@ Floats = NDArray[np.float64]
 # Far values are followed if that leaves less than this share of the error, by more than its
 # standard error.
 _SHARE = 0.5
-# Of more columns members see only some.
-_MOST_COLUMNS = 300
 
 
 def are_followed(plain: Floats, drawn_in: Floats, target: Floats, weight: Floats) -> bool:
@@ -24,7 +24,8 @@ def are_followed(plain: Floats, drawn_in: Floats, target: Floats, weight: Floats
     .. math:: e_i = \frac{y_i - \hat y_i}{1 - x_i^\top M^{-1} x_i}
 
     with the inverse of the penalised moments :math:`M` [1]_. Few tables are like that: mostly the
-    far values of a column are errors, or their effect levels off.
+    far values of a column are errors, or their effect levels off. Where there are so many columns
+    that members see only some of them, it is not asked.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def are_followed(plain: Floats, drawn_in: Floats, target: Floats, weight: Floats
     .. [1] D. M. Allen, "The relationship between variable selection and data augmentation and a
        method for prediction", Technometrics 16, 1974.
     """
-    if plain.shape[1] > _MOST_COLUMNS or np.array_equal(plain, drawn_in) or not weight.any():
+    if plain.shape[1] > MOST_INPUTS or np.array_equal(plain, drawn_in) or not weight.any():
         return False
     share = weight / weight.sum()
     # Squares of what is very far overflow: then it is not followed.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ._columns import Encoding
 from ._far_values import are_followed
 from .core.statistics import weighted_quantiles
+from .core.table import every_so_many
 
 __all__ = ["KNEE", "Scaling", "fit_scaling"]
 
@@ -22,8 +23,8 @@ _NORMAL_RANGE = 1.3489795
 KNEE = 3.0
 # Columns whose median is farther from zero, in spreads, are centred.
 _FAR = 10.0
-# So many rows, up to twice as many, are asked whether the target follows far values.
-_ASKED_ROWS = 2000
+# At most so many rows are asked whether the target follows far values.
+_ASKED_ROWS = 4000
 
 
 class ScaledColumns:
@@ -185,6 +186,6 @@ def fit_scaling(
     offset = center / spread
     scaling = Scaling(center, spread, np.where(np.abs(offset) <= _FAR, offset, 0.0))
     plain = replace(scaling, draws_in=False)
-    some = slice(None, None, max(1, len(X) // _ASKED_ROWS))
+    some = every_so_many(len(X), _ASKED_ROWS)
     parts = plain(X[some]), scaling(X[some]), target[some], sample_weight[some]
     return plain if are_followed(*parts) else scaling
