@@ -203,6 +203,27 @@ def test_train_chooses_penalty_by_noise():
     assert quiet.alpha < noisy.alpha
 
 
+@pytest.mark.parametrize(("sources_of", "wait"), [({}, 1), ({"n_sketch": 60}, 2)])
+def test_penalty_follows_the_nodes(sources_of, wait):
+    inputs = normal(3, N)
+    product = inputs[1:2] * inputs[2:]
+    grower = make_grower(
+        product + 0.01 * normal(1, N, seed=5), refine_every=1000, sources_of=sources_of
+    )
+    train(grower)
+    linear = float(grower.alpha)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    node = [np.array([[value]]) for value in (TAME.index("mul"), 1, 2)]
+    grower.grow(Nodes(*node, torch.zeros_like(one), one))
+    penalties = []
+    for _ in range(2):
+        train(grower)
+        penalties.append(float(grower.alpha))
+    assert linear == 100.0
+    assert penalties == [linear] * (wait - 1) + [0.1] * (3 - wait)
+    assert_consistent(grower)
+
+
 @pytest.mark.parametrize(
     ("loss", "settings", "expected"),
     [

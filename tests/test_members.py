@@ -159,7 +159,9 @@ def test_member_is_an_evolution_on_its_rows():
 
 
 @pytest.mark.parametrize("loss", [SquaredError(), LogLoss(), CrossEntropy()])
-def test_members_side_by_side_are_those_that_grow_alone(loss):
+def test_members_side_by_side_are_those_that_grow_alone(monkeypatch, loss):
+    # Which inputs matter is decided by all members together.
+    monkeypatch.setattr("skevo.core.evolution._ROWS_PER_INPUT", 0)
     # 121 rows: the folds of four members differ in size.
     inputs = normal(3, 121)
     signal = torch.cat([inputs[:1] * inputs[1:2], inputs[2:].tanh()])
@@ -341,6 +343,8 @@ def wide_table(n=300):
 @pytest.mark.parametrize("n_most_rows", [20_000, 60])
 def test_members_of_a_wide_table_see_the_columns_that_tell_most(monkeypatch, n_most_rows):
     monkeypatch.setattr(module, "MOST_INPUTS", 4)
+    # Members would decide together which of them matter.
+    monkeypatch.setattr("skevo.core.evolution._ROWS_PER_INPUT", 0)
     take_rows(monkeypatch, n_most_rows)
     data = wide_table()
     tasks = plan_members(len(data), data.total_weight, 3, 0.2, 0)

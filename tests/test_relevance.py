@@ -187,7 +187,7 @@ def test_inputs_that_went_are_not_read(blindly):
 @pytest.fixture(scope="module")
 def table():
     """Five inputs that matter and 25 that do not."""
-    return make_friedman1(400, 30, noise=1.0, random_state=0)
+    return make_friedman1(400, 30, noise=1.0, random_state=1)
 
 
 def heard(model):
@@ -244,14 +244,16 @@ def test_inputs_of_classes_stay(table):
     assert heard(model) == list(range(30))
 
 
-def test_growth_that_goes_on_is_that_which_did_not_stop(table):
+@pytest.mark.parametrize("first", [9, 13])
+def test_growth_that_goes_on_is_that_which_did_not_stop(table, first):
+    """Also where inputs go in the first generation after it was interrupted."""
     X, y = table
     whole = EvolvingRegressor(n_generations=24, n_iter_no_change=None, random_state=0)
-    parts = clone(whole).set_params(n_generations=13, warm_start=True)
+    parts = clone(whole).set_params(n_generations=first, warm_start=True)
     whole.fit(X, y)
     parts.fit(X, y)
-    assert len(heard(parts)) < 30
     parts.set_params(n_generations=24).fit(X, y)
+    assert len(heard(whole)) < 30
     assert heard(parts) == heard(whole)
     np.testing.assert_array_equal(parts.predict(X), whole.predict(X))
 

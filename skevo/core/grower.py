@@ -371,7 +371,8 @@ class Grower:
         if inputs is None:
             inputs = np.zeros_like(wiring.inputs)
         else:
-            self._pairs = None
+            # The noise, too, whether anyone has asked for it before or not.
+            self._pairs = self._noise = None
         columns = np.concatenate([inputs, gone], axis=1)
         for store in holding:
             store.without(self.population, columns)

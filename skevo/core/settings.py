@@ -32,8 +32,9 @@ class Settings:
         A node is grown if it lowers the objective by more, and pruned if it lowers it by less, than
         so many units of the noise; see `Residuals.noise`.
     refine_every : int
-        Generations from one refinement of constants and penalty to the next; twice as many where
-        candidates are screened on some of the rows only.
+        Generations from one refinement of the constants to the next, and of a penalty that follows
+        held-out rows; another penalty is chosen in each generation. Twice as many generations
+        where candidates are screened on some of the rows only.
     learning_rate : float
     batch_size : int
         Of the ``adam`` solver.

@@ -25,7 +25,7 @@ _STEPS, _STEPS_ON_BOUND = 15, 6
 # that share.
 _ADAPTATIONS, _SETTLED = 20, 1e-3
 # Where a sketch stands for the rows, a step on the constants takes as long as some generations: it
-# is taken less often by this factor.
+# is taken less often by this factor, and the penalty chosen.
 _LESS_OFTEN = 2
 
 
@@ -40,25 +40,25 @@ def train(grower: Grower) -> None:
         return
     if grower.is_adaptive and not grower.age:
         _adapt(grower)
-    due = grower.age % _refine_every(grower) == 0
+    refining, choosing = _is_due(grower, grower.settings.refine_every), _is_due(grower, 1)
     grower.age += 1
     # Now and then the factorisation is made anew, rid of rounding.
-    _solve_heads(grower, None if due else grower.factor)
-    if due:
-        if grower.population.wiring.constant_nodes.any():
-            _refine_constants(grower)
-        if grower.settings.alpha is None:
-            if not grower.loss.known_scale:
+    _solve_heads(grower, None if refining else grower.factor)
+    if refining and grower.population.wiring.constant_nodes.any():
+        _refine_constants(grower)
+    if grower.settings.alpha is None:
+        if not grower.loss.known_scale:
+            # The first nodes take the penalty from one end of its path to the other.
+            if choosing:
                 _choose_alpha(grower)
-            elif grower.validation is not None and grower.age > 1:
-                _follow_alpha(grower, grower.validation)
+        elif refining and grower.validation is not None and grower.age > 1:
+            _follow_alpha(grower, grower.validation)
     grower.measure()
 
 
-def _refine_every(grower: Grower) -> int:
-    """Return the generations from one refinement of constants and penalty to the next."""
-    every = grower.settings.refine_every
-    return every if grower.sketch_is_all else _LESS_OFTEN * every
+def _is_due(grower: Grower, every: int) -> bool:
+    """Return whether it is time for what is done every so many generations."""
+    return grower.age % (every if grower.sketch_is_all else _LESS_OFTEN * every) == 0
 
 
 def _solve_heads(grower: Grower, factor: Curvature | None = None) -> None:
