@@ -27,7 +27,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def model(rows):
-    return EvolvingRegressor(n_members=3, n_generations=12, random_state=0).fit(*rows)
+    return EvolvingRegressor(n_members=3, n_generations=20, random_state=0).fit(*rows)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_best_of_the_path_is_the_fit(rows, model):
     best = model.select()
     assert_array_equal(best.predict(rows[0]), model.predict(rows[0]))
     assert best.formula_ == model.formula_
-    assert len(pickle.dumps(best)) < 0.8 * len(pickle.dumps(model))
+    assert len(pickle.dumps(best)) < 0.7 * len(pickle.dumps(model))
 
 
 def test_a_selected_model_is_smaller_and_useful(rows, model):

@@ -252,6 +252,7 @@ def test_growth_that_goes_on_is_that_which_did_not_stop(table, first):
     parts = clone(whole).set_params(n_generations=first, warm_start=True)
     whole.fit(X, y)
     parts.fit(X, y)
+    assert (len(heard(parts)) < 30) == (first > 10)
     parts.set_params(n_generations=24).fit(X, y)
     assert len(heard(whole)) < 30
     assert heard(parts) == heard(whole)
