@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .curvature import Curvature, factorise
 from .heads import coefficients, with_coefficients
-from .linalg import eigh
 from .population import Population
 from .settings import Settings
+from .tridiagonal import eigenvalues, reduce, solve_shifted
 
 __all__ = ["ALPHAS", "choose_alpha", "first_alpha", "heads_at", "neighbour"]
 
@@ -110,18 +111,44 @@ def choose_alpha(
     slope = (model.gradient + model.ridge[..., None] * beta)[:, 1:] * unit[..., None]
     beta = beta[:, 1:] * deviation[..., None]
     slope = slope + centred @ beta
-    values, vectors = eigh(centred)
-    values = values.clamp(min=0.0)[:, None]
-    squares = (vectors.mT @ slope).square().sum(dim=2)[:, None]
     empty = 2.0 * summed_loss + (2.0 * beta * slope - beta * (centred @ beta)).sum(dim=(1, 2))
     # From here on a column for each penalty of the path.
-    alphas = values.new_tensor(ALPHAS)
-    shrunk = 1.0 / (values + alphas[:, None])
-    deviance = empty[:, None] - ((2.0 - values * shrunk) * shrunk * squares).sum(dim=2)
-    share = 2.0 * (1.0 + (values * shrunk).sum(dim=2)) / total_weight[:, None]
+    explained, degrees = (part.to(empty) for part in _along_path(centred, slope))
+    deviance = empty[:, None] - explained
+    share = 2.0 * (1.0 + degrees) / total_weight[:, None]
     criterion = deviance / (1.0 - share).square()
     # Where hardly a degree of freedom is left, the residual says nothing; so the last one it is
     # where all are like this.
     criterion = torch.where(share < 0.9, criterion, torch.inf)
-    first = criterion.argmin(dim=1)
+    alphas, first = criterion.new_tensor(ALPHAS), criterion.argmin(dim=1)
     return torch.where((share < 0.9).any(dim=1), alphas[first], alphas[-1])
+
+
+def _along_path(matrix: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what heads explain along the path, and their degrees of freedom, on the CPU.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n_members, n_columns, n_columns)
+        Positive semidefinite but for rounding.
+    slope : Tensor of shape (n_members, n_columns, n_outputs)
+
+    Returns
+    -------
+    explained : Tensor of shape (n_members, n_alphas), float64
+        What the head that is optimal takes off the sum of squares, summed over outputs.
+    degrees : Tensor of shape (n_members, n_alphas), float64
+    """
+    alphas, found = np.array(ALPHAS), []
+    for own, right in zip(matrix.numpy(force=True), slope.numpy(force=True), strict=True):
+        diagonal, beside, rotated = reduce(own, right)
+        values = eigenvalues(diagonal, beside)
+        # Singular matrices are definite, once rounding has been added.
+        shifts = alphas + np.finfo(float).eps * len(values) * values[-1]
+        found.append((values, rotated, solve_shifted(diagonal, beside, shifts, rotated)))
+    values, rotated, solved = (np.stack(part) for part in zip(*found, strict=True))
+    values = values.clip(min=0.0)[:, None]
+    degrees = (values / (values + alphas[:, None])).sum(axis=2)
+    shrunk = alphas * np.square(solved).sum(axis=(2, 3))
+    explained = (rotated[:, None] * solved).sum(axis=(2, 3)) + shrunk
+    return torch.from_numpy(explained), torch.from_numpy(degrees)
