@@ -35,6 +35,9 @@ __all__ = ["EvolvingClassifier"]
     summary="""
     Classification with networks that change their topology while they train.
     """,
+    members="""
+        ``"auto"`` is 8.
+    """,
     loss="""
     loss : "auto" or "log_loss", default="auto"
         ``"auto"`` is ``"log_loss"``.
@@ -63,6 +66,8 @@ __all__ = ["EvolvingClassifier"]
 )
 class EvolvingClassifier(ClassifierMixin, BaseEvolving):
     _numeric_target: ClassVar[bool] = False
+    # More of few rows have no lower log-loss.
+    _most_members: ClassVar[int] = 8
     # A generation takes little of the time that other classifiers take.
     _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]] = (10, 0), (10, 0)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -24,8 +24,8 @@ _DOCSTRING = """{summary}
         without being looked at.
     max_nodes : int, default=200
         Largest number of nodes of a member.
-    n_members : int, default=8
-        Networks that are averaged. Each holds out its own fold of the rows.
+    n_members : "auto" or int, default="auto"
+        Networks that are averaged. Each holds out its own fold of the rows. {members}
     solver : {{"auto", "exact", "adam"}}, default="auto"
         ``"exact"`` solves the head in closed form or by Newton steps and refines constants by
         variable projection. ``"adam"`` trains both by mini-batches, an epoch per generation, for
@@ -107,6 +107,8 @@ _DOCSTRING = """{summary}
     {fitted}
     n_iter_ : int
         Generations of the member that took most.
+    n_members_ : int
+        Networks that are averaged.
     n_nodes_ : int
         Nodes of the network that predicts.
     n_parameters_ : int

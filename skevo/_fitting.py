@@ -70,6 +70,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
     _path: list[list[Network]]
     _seed: int
     n_iter_: int
+    n_members_: int
     # Parameters on which the model does not depend, or only through what the members start from.
     _beside_the_model: ClassVar[tuple[str, ...]] = ("n_jobs", "verbose", "warm_start", "init")
 
@@ -81,12 +82,14 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             told = Told(self, self.n_generations, X, y, sample_weight)
             rows = self._take_in(X, y, sample_weight, self._goes_on)
             goal = self._prepare(rows)
-            earlier = self._earlier()
+            n_folded = len(rows) if given[0] is None else None
+            n_members = self._n_grown(n_folded, self._members if self._goes_on else None)
+            earlier = self._earlier(n_members)
             if not self._goes_on:
                 self._seed = self._draw_seed()
             self._sample = None
             self._learn_scale(rows, self._goes_on)
-            stopping = self._stopping(len(rows))
+            stopping = self._stopping(len(rows), n_members)
             self._seed = self._grow(
                 rows, self._given(*given), goal, self._seed, earlier, stopping, told
             )
@@ -106,11 +109,13 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             rows = Whole(Part(sample.X, sample.y, sample.weight))
             goal = self._prepare(rows, known=True)
             earlier: list[Evolution] | None = None
+            # How many rows there will be is not known.
+            n_members = self._n_grown(None, self._path[-1] if known else None)
             if known:
                 earlier = [Evolution.of(network) for network in self._path[-1]]
             elif self.init is not None:
-                earlier = self._start_members()
-            stopping = Stopping(1, None, max_time=self.max_time, n_averaged=self.n_members)
+                earlier = self._start_members(n_members)
+            stopping = Stopping(1, None, max_time=self.max_time, n_averaged=n_members)
             self._learn_scale(rows, known)
             self._grow(rows, None, goal, seed, earlier, stopping, told)
             self.n_iter_ = n_iter
@@ -140,6 +145,12 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
                     del self.__dict__[name]
             self.__dict__.update(before)
             raise
+
+    def _n_grown(self, n_rows: int | None, before: Sequence[Any] | None) -> int:
+        """Return how many members are grown: as many as before, where it is not said how many."""
+        if self.n_members == "auto" and before is not None:
+            return len(before)
+        return self._count_members(n_rows)
 
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -190,12 +201,12 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             monotonic,
         )
 
-    def _check_memory(self, n_rows: int, dtype: torch.dtype) -> None:
+    def _check_memory(self, n_rows: int, n_members: int, dtype: torch.dtype) -> None:
         """Raise MemoryError if the fit would take more memory than there is."""
         if self.device_.type == "cpu":
             # Without a node yet.
-            sizes = n_rows, len(self._encoding), self._n_outputs, 0, self.n_members
-            check_memory(peak_memory(*sizes, dtype.itemsize), self.n_members)
+            sizes = n_rows, len(self._encoding), self._n_outputs, 0, n_members
+            check_memory(peak_memory(*sizes, dtype.itemsize), n_members)
 
     @contextmanager
     def _nursery(self) -> Iterator[Nursery]:
@@ -234,7 +245,8 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         self.device_ = self._device(len(train))
         n_jobs = effective_n_jobs(self.n_jobs)
         settings, dtype = self._settings(), self._torch_dtype(len(train))
-        self._check_memory(len(train), dtype)
+        n_members = stopping.n_averaged
+        self._check_memory(len(train), n_members, dtype)
         recipe = self._recipe(dtype)
         table, validation = train.table(recipe), None if given is None else given.table(recipe)
         known_by = (
@@ -247,7 +259,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             self._nursery() as nursery,
         ):
             tasks = plan_members(
-                len(table), table.total_weight, self.n_members, self.validation_fraction,
+                len(table), table.total_weight, n_members, self.validation_fraction,
                 saved.seed, None if given is None else len(given),
             )  # fmt: skip
             table, judged = train.for_members(table, recipe, [] if given else tasks)
@@ -300,14 +312,14 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         versions = [package.__version__ for package in (torch, np, sklearn)]
         return type(self).__name__, parameters, versions, self._encoding.levels, before
 
-    def _earlier(self) -> Sequence[Evolution] | None:
+    def _earlier(self, n_members: int) -> Sequence[Evolution] | None:
         """Return what the members go on from; None if there is nothing."""
         if not self._goes_on:
-            return None if self.init is None else self._start_members()
+            return None if self.init is None else self._start_members(n_members)
         members = self._members
         assert members is not None
         before = (self._encoding.n_features, self._ensemble.n_outputs, len(members))
-        now = (self.n_features_in_, self._n_outputs, self.n_members)
+        now = (self.n_features_in_, self._n_outputs, n_members)
         if before != now:
             raise ValueError(
                 "warm_start requires the columns, outputs and n_members of the fit before, "
@@ -320,13 +332,13 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             )
         return members
 
-    def _start_members(self) -> list[Evolution]:
+    def _start_members(self, n_members: int) -> list[Evolution]:
         """Return the networks of the estimator to start from, with bare heads, as members."""
         networks = self._start()._path[-1]
         if networks[0].operators != self._operators:
             raise ValueError("init must have been fitted with the same operators.")
         bare = [network.bare(self._n_outputs) for network in networks]
-        return [Evolution.of(bare[member % len(bare)]) for member in range(self.n_members)]
+        return [Evolution.of(bare[member % len(bare)]) for member in range(n_members)]
 
     def _fitted(
         self, members: Sequence[Course | Evolution], ensemble: Ensemble | None = None
@@ -350,6 +362,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         columns = zip(names, zip(*lines, strict=True), strict=True)
         return {
             "_ensemble": ensemble,
+            "n_members_": ensemble.n_members,
             "n_nodes_": ensemble.network.n_nodes,
             "n_parameters_": ensemble.network.n_parameters,
             "n_iter_": max(len(member.history) for member in members) - 1,

@@ -152,6 +152,7 @@ class _Reader:
         model.history_ = _columns(self._part("history"), HISTORY, None)
         model._typical = take(self._part("typical"), "inputs", "f", len(encoding))
         model._measured = self._measured(ensemble.network.topology.n_columns)
+        model.n_members_ = ensemble.n_members
         model.n_nodes_, model.n_parameters_ = (
             ensemble.network.n_nodes,
             ensemble.network.n_parameters,

@@ -20,6 +20,9 @@ __all__ = ["HasParameters"]
 
 # Of so many rows the sums in single precision are as good as the rows.
 _MANY_ROWS = 4096
+# Networks that are averaged; of few rows, which take little time, more: they have so many rows
+# together, and hold out so many each.
+_N_MEMBERS, _MEMBER_ROWS, _FOLD_ROWS = 8, 2400, 3
 # Generations without an improvement of one member alone, whose loss is known less well than the
 # mean of several.
 _PATIENCE_ALONE = 15
@@ -37,12 +40,14 @@ class HasParameters:
     # There each takes longer, but the first ones little; and where there is much noise, what
     # improves is slow to be seen.
     _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]]
+    # Networks that are averaged at most, where it is not said how many.
+    _most_members: ClassVar[int]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_generations": [Interval(Integral, 0, None, closed="left")],
         "operators": ["array-like", None],
         "n_candidates": [Interval(Integral, 1, None, closed="left")],
         "max_nodes": [Interval(Integral, 0, None, closed="left")],
-        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "n_members": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", "exact", "adam"})],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "pruning": [StrOptions({"loss", "std"})],
@@ -74,7 +79,7 @@ class HasParameters:
         operators: Any = None,
         n_candidates: int = 250,
         max_nodes: int = 200,
-        n_members: int = 8,
+        n_members: Any = "auto",
         solver: str = "auto",
         loss: Any = "auto",
         alpha: Any = "auto",
@@ -125,13 +130,32 @@ class HasParameters:
         """The operators that nodes can have."""
         return get_operators(DEFAULT_OPERATORS if self.operators is None else self.operators)
 
+    def _count_members(self, n_rows: int | None) -> int:
+        """Return how many networks are averaged; more of few rows.
+
+        But not where no row is held out, for whatever reason: such a fit depends on neither the
+        order of rows nor whether a row is weighted or repeated.
+
+        Parameters
+        ----------
+        n_rows : int or None
+            None where it is not known, or none of them is held out.
+        """
+        if self.n_members != "auto":
+            return int(self.n_members)
+        most, none_held = self._most_members, self.validation_fraction is None
+        if n_rows is None or none_held or n_rows < 2 * most or self._settings().solver == "adam":
+            return _N_MEMBERS
+        return max(_N_MEMBERS, min(most, _MEMBER_ROWS // n_rows, n_rows // _FOLD_ROWS))
+
     def _device(self, n_rows: int) -> torch.device:
         """Return the device to compute on: a GPU if there is one, and it is the faster one."""
         if self.device != "auto":
             return find_device(self.device)
         settings, found = self._settings(), find_device("auto")
+        n_members = self._count_members(n_rows)
         n_rows = settings.batch_size if settings.solver == "adam" else min(n_rows, MOST_ROWS)
-        n_at_once = group_size(self.n_members, n_rows, settings, found) * n_rows
+        n_at_once = group_size(n_members, n_rows, settings, found) * n_rows
         return found if n_at_once >= _GPU_ROWS else CPU
 
     def _torch_dtype(self, n_rows: int) -> torch.dtype:
@@ -169,13 +193,11 @@ class HasParameters:
         own = self.batch_size == "auto" or settings.solver == "adam"
         return on_device(_BLOCK_ROWS, self.device_) if own else self.batch_size
 
-    def _stopping(self, n_rows: int) -> Stopping:
+    def _stopping(self, n_rows: int, n_members: int) -> Stopping:
         """Translate the parameters that say when to stop."""
         patience, n_least = self.n_iter_no_change, 0
         if patience == "auto":
             patience, n_least = self._patience[n_rows > _MANY_ROWS]
-            if self.n_members == 1 or self._settings().solver == "adam":
+            if n_members == 1 or self._settings().solver == "adam":
                 patience, n_least = _PATIENCE_ALONE, 0
-        return Stopping(
-            self.n_generations, patience, self.tol, self.max_time, self.n_members, n_least
-        )
+        return Stopping(self.n_generations, patience, self.tol, self.max_time, n_members, n_least)

@@ -47,6 +47,11 @@ __all__ = ["EvolvingRegressor"]
     summary="""
     Regression with networks that change their topology while they train.
     """,
+    members="""
+        ``"auto"`` is 8, and more of 48 to 266 rows, where each takes little time: as many as have
+        2,400 rows together, at most 24, and at most one for three rows. It is 8 where no fold is
+        held out, and with ``partial_fit``.
+    """,
     loss="""
     loss : str or callable, default="auto"
         What is minimised:
@@ -86,6 +91,7 @@ __all__ = ["EvolvingRegressor"]
 )
 class EvolvingRegressor(MultiOutputMixin, RegressorMixin, BaseEvolving):
     _numeric_target: ClassVar[bool] = True
+    _most_members: ClassVar[int] = 24
     _patience: ClassVar[tuple[tuple[int, int], tuple[int, int]]] = (10, 0), (7, 45)
     _units: TargetUnits
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -53,7 +53,7 @@ def model(rows):
 
 @pytest.fixture(scope="module")
 def eight(rows):
-    return EvolvingRegressor(n_generations=8, random_state=0).fit(*rows)
+    return EvolvingRegressor(n_members=8, n_generations=8, random_state=0).fit(*rows)
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_heights_are_apart_and_nearest(seed):
 
 def kept_by_hand(model):
     """Return loss, validation loss and nodes of what each member keeps, by generation."""
-    share = 0.5 * (1.0 - 1.0 / model.n_members)
+    share = 0.5 * (1.0 - 1.0 / model.n_members_)
     history = pd.DataFrame(model.history_)
     gap = history["validation_loss"] - history["loss"]
     history["expected"] = history["validation_loss"] - share * gap

@@ -73,6 +73,45 @@ def test_fit_n_jobs_bit_equal(estimator, data, n_jobs):
         assert_array_equal(one.history_[name], several.history_[name])
 
 
+@pytest.mark.parametrize(
+    ("estimator", "n_rows", "expected"),
+    [
+        (EvolvingRegressor, 47, 8), (EvolvingRegressor, 48, 16), (EvolvingRegressor, 72, 24),
+        (EvolvingRegressor, 160, 15), (EvolvingRegressor, 267, 8), (EvolvingClassifier, 72, 8),
+    ],
+)  # fmt: skip
+def test_more_members_are_averaged_of_few_rows(estimator, n_rows, expected):
+    X, y = make_friedman1(n_rows, random_state=0)
+    y = y if estimator is EvolvingRegressor else y > np.median(y)
+    parameters = {"n_generations": 2, "random_state": 0}
+    model = estimator(**parameters).fit(X, y)
+    assert model.n_members_ == expected == len(np.unique(model.history_["member"]))
+    told, two = (estimator(n_members=k, **parameters).fit(X, y) for k in (expected, 2))
+    assert_array_equal(output(model, X), output(told, X))
+    assert two.n_members_ == 2
+
+
+@pytest.mark.parametrize("given", ["no-fraction", "X_val", "adam", "part"])
+def test_as_many_members_of_any_rows_where_no_fold_is_held_out(given):
+    X, y = make_friedman1(100, random_state=0)
+    parameters = {"n_generations": 1, "random_state": 0}
+    if given == "part":
+        model = EvolvingRegressor(**parameters).partial_fit(X, y)
+    elif given == "X_val":
+        model = EvolvingRegressor(**parameters).fit(X, y, X_val=X, y_val=y)
+    else:
+        own = {"validation_fraction": None} if given == "no-fraction" else {"solver": "adam"}
+        model = EvolvingRegressor(**parameters, **own).fit(X, y)
+    assert model.n_members_ == 8
+
+
+def test_many_members_of_few_rows_do_not_depend_on_n_jobs():
+    X, y = make_friedman1(90, random_state=0)
+    one, two = (EvolvingRegressor(**{**FAST, "n_members": "auto"}, n_jobs=k) for k in (1, 2))
+    assert_array_equal(one.fit(X, y).predict(X), two.fit(X, y).predict(X))
+    assert one.n_members_ == 24
+
+
 @each_case
 @pytest.mark.parametrize("n_rows", [1, 3, 20])
 def test_rows_do_not_depend_on_their_number(estimator, data, n_rows):
@@ -407,6 +446,13 @@ def test_warm_start_other_rows_goes_on(estimator, data):
     model.set_params(n_generations=9).fit(X, y)
     assert model.n_iter_ == 9
     assert model.score(X, y) > 0.4
+
+
+def test_as_many_members_go_on_as_there_are():
+    X, y = make_friedman1(300, random_state=0)
+    model = EvolvingRegressor(n_generations=2, random_state=0, warm_start=True).fit(X[:90], y[:90])
+    assert model.set_params(n_generations=3).fit(X, y).n_members_ == 24
+    assert model.partial_fit(X, y).n_members_ == 24
 
 
 def test_warm_start_other_target_is_learnt_at_once():

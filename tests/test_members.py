@@ -188,7 +188,9 @@ def test_members_side_by_side_are_those_that_grow_alone(monkeypatch, loss):
     ("n_members", "n_rows", "solver", "device", "expected"),
     [
         pytest.param(8, 500, "exact", "cpu", 8, id="few-rows"),
-        pytest.param(9, 500, "exact", "cpu", 5, id="two-groups-of-about-one-size"),
+        pytest.param(24, 100, "exact", "cpu", 24, id="few-rows-and-many-members"),
+        pytest.param(25, 100, "exact", "cpu", 13, id="two-groups-of-about-one-size"),
+        pytest.param(9, 10_000, "exact", "cpu", 5, id="two-groups-for-the-rows"),
         pytest.param(8, 10_000, "exact", "cpu", 8, id="as-many-rows-as-fit"),
         pytest.param(8, 20_000, "exact", "cpu", 4, id="many-rows"),
         pytest.param(8, 20_000, "exact", "cuda", 8, id="many-rows-on-a-gpu"),

@@ -68,7 +68,7 @@ def add_parser(commands: Any) -> None:
     )
     validation.add_argument("--no-cv", action="store_true", help="do not cross-validate")
     add("--loss", help="what is minimised, as poisson (squared_error or log_loss)")
-    add("--members", type=integer(1), metavar="N", help="networks to average (8)")
+    add("--members", type=integer(1), metavar="N", help="networks to average (8, more of few rows)")
     add("--max-nodes", type=integer(0), metavar="N", help="of a member (200)")
     add("--max-time", type=real(0), metavar="SECONDS", help="for each fit (no limit)")
     add("--seed", type=integer(0), metavar="N", help="of all that is random (0)")
@@ -113,7 +113,7 @@ def _run(options: Namespace) -> int:
     model.set_params(verbose=0)
     with new_file(options.out, options.force) as part, explained():
         model.save(part)
-    sizes = {"member": model.n_members, "node": model.n_nodes_, "number": model.n_parameters_}
+    sizes = {"member": model.n_members_, "node": model.n_nodes_, "number": model.n_parameters_}
     print(f"{options.out}: {', '.join(counted(size, what) for what, size in sizes.items())}")
     if model.stop_reason_ == "interrupted":
         raise KeyboardInterrupt(f"{options.out} has the best model until then.")

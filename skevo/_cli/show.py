@@ -90,7 +90,7 @@ def _print(model: Any, options: Namespace) -> int:
 def _parameters(model: Any, _: Namespace) -> str:
     counts = {
         "column": model.n_features_in_,
-        "member": model.n_members,
+        "member": model.n_members_,
         "node": model.n_nodes_,
         "number": model.n_parameters_,
         "generation": model.n_iter_,

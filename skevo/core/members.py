@@ -43,7 +43,7 @@ __all__ = ["fit_members", "group_size"]
 _SKETCH = 1024
 # So many members make a group: a call of torch serves all of them. Where there are many rows, fewer
 # take no longer, and less memory.
-_GROUP, _GROUP_ROWS = 8, 80_000
+_GROUP, _GROUP_ROWS = 24, 80_000
 # The input columns that a member sees are those that tell most on at most so many rows.
 _SELECTION_ROWS = 4000
 

@@ -136,7 +136,7 @@ class OnDask(BaseEvolving):
             f"to_local() returns the {self._local.__name__}."
         )
 
-    def _check_memory(self, n_rows: int, dtype: torch.dtype) -> None:
+    def _check_memory(self, n_rows: int, n_members: int, dtype: torch.dtype) -> None:
         """Do nothing: the rows are elsewhere."""
 
     @contextmanager
