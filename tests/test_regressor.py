@@ -276,3 +276,14 @@ def test_noise_alone_takes_the_least_of_generations(n_rows, parameters, expected
     y = np.random.default_rng(1).normal(size=n_rows)
     model = EvolvingRegressor(**{"n_members": 2, "random_state": 0, **parameters}).fit(X, y)
     assert model.n_iter_ == expected
+
+
+def test_fit_codes_in_single_precision_sums_are_not_quite_definite():
+    # Steps of nodes on codes are near-copies of each other: rounding is above the least penalty.
+    rng = np.random.default_rng(0)
+    X = rng.integers(-1, 2, size=(5000, 10)).astype(float)
+    X[:, 0] = np.sign(X[:, 0] + 0.5)
+    mean = np.where(X[:, 0] > 0, 3 + X[:, 1:4] @ [3.0, 2.0, 1.0], -3 + X[:, 4:7] @ [3.0, 2.0, 1.0])
+    model = EvolvingRegressor(n_members=2, n_generations=30, dtype="float32", random_state=0)
+    model.fit(X, mean + rng.normal(size=5000))
+    assert np.square(model.predict(X) - mean).mean() < 0.01 * mean.var()

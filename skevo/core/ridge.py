@@ -143,12 +143,12 @@ def _along_path(matrix: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     for own, right in zip(matrix.numpy(force=True), slope.numpy(force=True), strict=True):
         diagonal, beside, rotated = reduce(own, right)
         values = eigenvalues(diagonal, beside)
-        # Singular matrices are definite, once rounding has been added.
-        shifts = alphas + np.finfo(float).eps * len(values) * values[-1]
-        found.append((values, rotated, solve_shifted(diagonal, beside, shifts, rotated)))
+        # The sums may be in single precision, of columns that nearly depend on each other.
+        lacking = max(0.0, -values[0]) + np.finfo(float).eps * len(values) * values[-1]
+        solved = solve_shifted(diagonal, beside, alphas + lacking, rotated)
+        found.append((values + lacking, rotated, solved))
     values, rotated, solved = (np.stack(part) for part in zip(*found, strict=True))
-    values = values.clip(min=0.0)[:, None]
-    degrees = (values / (values + alphas[:, None])).sum(axis=2)
+    degrees = (values[:, None] / (values[:, None] + alphas[:, None])).sum(axis=2)
     shrunk = alphas * np.square(solved).sum(axis=(2, 3))
     explained = (rotated[:, None] * solved).sum(axis=(2, 3)) + shrunk
     return torch.from_numpy(explained), torch.from_numpy(degrees)
