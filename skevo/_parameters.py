@@ -134,7 +134,8 @@ class HasParameters:
         """Return how many networks are averaged; more of few rows.
 
         But not where no row is held out, for whatever reason: such a fit depends on neither the
-        order of rows nor whether a row is weighted or repeated.
+        order of rows nor whether a row is weighted or repeated. Nor by the ``adam`` solver, which
+        grows the members one by one.
 
         Parameters
         ----------

@@ -50,7 +50,7 @@ __all__ = ["EvolvingRegressor"]
     members="""
         ``"auto"`` is 8, and more of 48 to 266 rows, where each takes little time: as many as have
         2,400 rows together, at most 24, and at most one for three rows. It is 8 where no fold is
-        held out, and with ``partial_fit``.
+        held out, with ``partial_fit`` and with ``solver="adam"``.
     """,
     loss="""
     loss : str or callable, default="auto"

@@ -92,7 +92,7 @@ def test_more_members_are_averaged_of_few_rows(estimator, n_rows, expected):
 
 
 @pytest.mark.parametrize("given", ["no-fraction", "X_val", "adam", "part"])
-def test_as_many_members_of_any_rows_where_no_fold_is_held_out(given):
+def test_as_many_members_of_any_rows_without_folds_or_side_by_side(given):
     X, y = make_friedman1(100, random_state=0)
     parameters = {"n_generations": 1, "random_state": 0}
     if given == "part":

@@ -68,7 +68,12 @@ def add_parser(commands: Any) -> None:
     )
     validation.add_argument("--no-cv", action="store_true", help="do not cross-validate")
     add("--loss", help="what is minimised, as poisson (squared_error or log_loss)")
-    add("--members", type=integer(1), metavar="N", help="networks to average (8, more of few rows)")
+    add(
+        "--members",
+        type=integer(1),
+        metavar="N",
+        help="networks to average (8; regression: more of few rows)",
+    )
     add("--max-nodes", type=integer(0), metavar="N", help="of a member (200)")
     add("--max-time", type=real(0), metavar="SECONDS", help="for each fit (no limit)")
     add("--seed", type=integer(0), metavar="N", help="of all that is random (0)")
