@@ -81,9 +81,10 @@ _DOCSTRING = """{summary}
         Of the columns. ``"auto"`` is double precision for up to 4,096 rows, and single precision,
         twice as fast, for more.
     n_jobs : int or None, default=None
-        Threads that share the work on the members, of which eight are grown side by side (four
-        where each has 20,000 rows). None stands for 1, unless joblib is configured otherwise, and
-        -1 for all cores. The result does not depend on it, bit by bit.
+        Threads that share the work on the members: of a group of members that are computed together
+        and, where there are several groups of at most 20,000 rows, in worker processes. None stands
+        for 1, unless joblib is configured otherwise, and -1 for all cores. The result does not
+        depend on it, bit by bit.
     warm_start : bool, default=False
         Whether `fit` goes on from the last generation of the fit before, up to ``n_generations`` in
         all. On the same rows the result is that of one longer fit.

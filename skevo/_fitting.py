@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -34,12 +34,13 @@ from ._sample import Sample, take_in
 from ._target import TargetRange
 from .core.course import Course, Evolution, Generation, Stopping
 from .core.ensemble import CORRECTED_ROWS, Ensemble
-from .core.folds import plan_members
+from .core.folds import MOST_ROWS, plan_members
 from .core.held_out import HeldOut, evaluate_held_out
 from .core.losses import Loss
 from .core.members import fit_members
 from .core.network import Network
 from .core.nursery import HERE, Nursery
+from .core.side_by_side import side_by_side
 from .core.table import every_so_many
 from .core.threads import torch_threads
 
@@ -208,10 +209,12 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
             sizes = n_rows, len(self._encoding), self._n_outputs, 0, n_members
             check_memory(peak_memory(*sizes, dtype.itemsize), n_members)
 
-    @contextmanager
-    def _nursery(self) -> Iterator[Nursery]:
+    def _nursery(self, n_rows: int, n_jobs: int) -> AbstractContextManager[Nursery]:
         """Provide where the members grow."""
-        yield HERE
+        # A process takes more memory than growth on many rows does.
+        if n_jobs == 1 or self.device_.type != "cpu" or n_rows > MOST_ROWS:
+            return nullcontext(HERE)
+        return side_by_side(self._operators, n_jobs)
 
     def _grow(
         self,
@@ -256,7 +259,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         with (
             interruptible() as interrupted,
             resumable(callbacks, seed, earlier, known_by, self.device_) as saved,
-            self._nursery() as nursery,
+            self._nursery(len(train), n_jobs) as nursery,
         ):
             tasks = plan_members(
                 len(table), table.total_weight, n_members, self.validation_fraction,

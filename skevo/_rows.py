@@ -188,7 +188,10 @@ class Whole:
         folds = [task.validation.numpy() for task in tasks if task.validation is not None]
         if self.means is None or not folds:
             return table, table
-        own = [recipe.columns(self.part.X, self.means.of(fold)) for fold in folds]
+        own = {
+            number: recipe.columns(self.part.X, self.means.of(fold))
+            for number, fold in enumerate(folds)
+        }
         judged = recipe.columns(self.part.X, self.means.held_out(folds))
         return replace(table, own=own), replace(table, inputs=judged)
 

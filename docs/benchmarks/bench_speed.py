@@ -145,11 +145,18 @@ def ten_thousand(options):
 def threads(options):
     X, y = table(10_000, 10)
     models = [estimator(n_generations=40, n_jobs=n_jobs) for n_jobs in (1, 2)]
-    times = [seconds(lambda model=model: model.fit(X, y)) for model in models]
-    row(
-        "fit of 10,000 rows, 2 threads against 1", f"{times[1]:.2f} s", f"{times[0]:.2f} s",
-        f"{times[0] / times[1]:.2f} x", ">= 1.6 x",
-    )  # fmt: skip
+    calls = [partial(model.fit, X, y) for model in models]
+    calls[0]()
+    first = [seconds(call, 1) for call in calls]
+    # Until the worker process that the first fits have started is there.
+    for _ in range(3):
+        calls[1]()
+    later = [seconds(call, 5) for call in calls]
+    for label, times, bar in (("first fits", first, ""), ("further fits", later, ">= 1.6 x")):
+        row(
+            f"fit of 10,000 rows, 2 threads against 1, {label}", f"{times[1]:.2f} s",
+            f"{times[0]:.2f} s", f"{times[0] / times[1]:.2f} x", bar,
+        )  # fmt: skip
 
 
 def predict(options):

@@ -37,26 +37,29 @@ class Group:
     starts: Sequence[Evolution | None]
     seen: Sequence[Index | None]
 
-    @property
-    def rows(self) -> Tensor | None:
-        """The rows that the members take, in order; None where they take all."""
-        taken = [part for task in self.tasks for part in (task.train, task.validation)]
-        known = [part for part in taken if part is not None]
-        if any(task.train is None for task in self.tasks):
-            return None
-        return torch.cat(known).unique()
+    def packed(self, apart: bool = False) -> tuple[Group, Tensor | slice, Tensor | slice]:
+        """Return the group whose tables have only the rows that its members take, and those rows.
 
-    def within(self, rows: Tensor) -> Group:
-        """Return the group whose table has some rows only, in order, all that the members take."""
+        Parameters
+        ----------
+        apart : bool, default=False
+            Whether validation rows are of a table of their own.
 
-        def place(part: Tensor | None) -> Tensor | None:
-            return None if part is None else torch.searchsorted(rows, part)
-
+        Returns
+        -------
+        group : Group
+        rows, given : Tensor of int64, or slice
+            Of the table, and of that of the validation rows; both the same unless they are apart.
+        """
+        train = [task.train for task in self.tasks]
+        held = [task.validation for task in self.tasks if task.validation is not None]
+        rows = _distinct(train if apart else [*train, *held])
+        given = _distinct(held) if apart else rows
         tasks = [
-            replace(task, train=place(task.train), validation=place(task.validation))
+            replace(task, train=_place(task.train, rows), validation=_place(task.validation, given))
             for task in self.tasks
         ]
-        return replace(self, tasks=tasks)
+        return replace(self, tasks=tasks), rows, given
 
     def going_on(self, state: GrowerState) -> Group:
         """Return the group that goes on from the state of a grower."""
@@ -85,3 +88,14 @@ class Group:
                 network = network.bare(len(network.bias)).relocate(places, len(inputs))
             networks.append(network.to(linear.bias.device, linear.bias.dtype))
         return Population.of(networks)
+
+
+def _distinct(parts: Sequence[Tensor | None]) -> Tensor | slice:
+    """Return the rows of some parts in ascending order, each once; None stands for all rows."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known).unique() if len(known) == len(parts) else slice(None)
+
+
+def _place(part: Tensor | None, rows: Tensor | slice) -> Tensor | None:
+    """Return where rows are among others."""
+    return part if part is None or isinstance(rows, slice) else torch.searchsorted(rows, part)

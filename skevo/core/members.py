@@ -42,8 +42,8 @@ __all__ = ["fit_members", "group_size"]
 # Candidates are screened on at most so many rows: a multiple of `WHOLE`.
 _SKETCH = 1024
 # So many members make a group: a call of torch serves all of them. Where there are many rows, fewer
-# take no longer, and less memory.
-_GROUP, _GROUP_ROWS = 24, 80_000
+# take hardly longer, and less memory; and groups can grow in processes side by side.
+_GROUP, _GROUP_ROWS, _SMALLEST_GROUP = 24, 60_000, 4
 # The input columns that a member sees are those that tell most on at most so many rows.
 _SELECTION_ROWS = 4000
 
@@ -64,7 +64,8 @@ def group_size(n_members: int, n_rows: int, settings: Settings, device: torch.de
     """
     if settings.solver != "exact":
         return 1
-    most = _GROUP if device.type != "cpu" else max(1, min(_GROUP, _GROUP_ROWS // n_rows))
+    fitting = max(_SMALLEST_GROUP, _GROUP_ROWS // n_rows) if device.type == "cpu" else n_members
+    most = min(_GROUP, fitting)
     return math.ceil(n_members / math.ceil(n_members / most))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -85,8 +85,9 @@ class Table:
     inputs : Inputs of shape (n_inputs, n_samples)
     target : Tensor of shape (n_outputs, n_samples)
     weight : Tensor of shape (n_samples,)
-    own : sequence of Inputs
-        What each member reads instead of ``inputs``, if not all of them read the same.
+    own : mapping of int to Inputs
+        What each member, by its number, reads instead of ``inputs``, if not all of them read the
+        same.
     monotonic : ndarray of shape (n_inputs,), int64, or None
         What the output must do as an input rises, 1 or -1, or 0; None constrains nothing.
     """
@@ -94,7 +95,7 @@ class Table:
     inputs: Inputs
     target: Tensor
     weight: Tensor
-    own: Sequence[Inputs] = ()
+    own: Mapping[int, Inputs] = field(default_factory=dict)
     monotonic: Index | None = None
 
     def __len__(self) -> int:
@@ -138,7 +139,7 @@ class Table:
 
     def for_member(self, number: int) -> Table:
         """Return the table as a member reads it."""
-        return replace(self, inputs=self.own[number], own=()) if self.own else self
+        return replace(self, inputs=self.own[number], own={}) if self.own else self
 
     def of(self, columns: Index) -> Table:
         """Return the table with some of the input columns."""

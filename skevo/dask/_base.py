@@ -140,7 +140,7 @@ class OnDask(BaseEvolving):
         """Do nothing: the rows are elsewhere."""
 
     @contextmanager
-    def _nursery(self) -> Iterator[Nursery]:
+    def _nursery(self, n_rows: int, n_jobs: int) -> Iterator[Nursery]:
         """Provide where the members grow: the workers."""
         yield ClusterNursery(self._cluster, self._operators, self.device)
 

@@ -55,9 +55,8 @@ class ClusterNursery:
         # There may be none while lost ones are started again.
         home = workers[self._n_started % max(1, len(workers)) :][:1]
         self._n_started += 1
-        rows = group.rows
-        part = table.take_to(home, slice(None) if rows is None else rows)
-        own = group if rows is None else group.within(rows)
+        own, rows, _ = group.packed()
+        part = table.take_to(home, rows)
         plan = self._cluster.share(_Plan(make, own, self._device))
         return _Away(self._cluster, len(group.tasks), part, plan, home)
 
