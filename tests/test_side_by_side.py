@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -191,18 +192,55 @@ def test_a_worker_starts_once_growth_has_taken_a_while(no_worker, moves, monkeyp
         assert_same(EvolvingRegressor(**QUICK).fit(X, y), other)
 
 
-@pytest.mark.parametrize("program", ["raise SystemExit", "no such executable"])
-def test_a_worker_that_cannot_start_is_told_and_done_without(program, no_worker, monkeypatch):
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("raise SystemExit", "a worker process ended as it started"),
+        ("no such executable", "no worker process could be started"),
+    ],
+)
+def test_a_worker_that_cannot_start_is_told_and_done_without(program, told, no_worker, monkeypatch):
     monkeypatch.setattr(side_by_side, "_PATIENCE", 0.0)
     monkeypatch.setattr(workers, "_PROGRAM", program)
     if "executable" in program:
         monkeypatch.setattr(sys, "executable", program)
     X, y = rows(1000)
     many = {**QUICK, "n_generations": 60, "n_iter_no_change": None}
-    with pytest.warns(RuntimeWarning, match="no worker process could be started") as told:
+    with pytest.warns(RuntimeWarning, match=told) as warned:
         two = EvolvingRegressor(**many, n_jobs=2).fit(X, y)
-    assert len(told) == 1
+    assert len(warned) == 1
     assert_same(EvolvingRegressor(**many).fit(X, y), two)
+
+
+class Home:
+    """Can be pickled here, and loaded nowhere else."""
+
+    def __reduce__(self):
+        return at_home, (os.getpid(),)
+
+
+def at_home(process):
+    if process != os.getpid():
+        raise LookupError("far from home")
+    return Home()
+
+
+@pytest.mark.parametrize(
+    ("with_it", "told"), [(threading.Lock(), "cannot pickle"), (Home(), "far from home")]
+)
+def test_what_cannot_travel_stays(with_it, told, worker, moves):
+    def times(left, right):
+        assert with_it is not None
+        return left * right
+
+    X, y = rows()
+    own = Operator("times", times, "times({a}, {b})")
+    one, two = (EvolvingRegressor(**QUICK, operators=(own,), n_jobs=k) for k in (1, 2))
+    with pytest.warns(RuntimeWarning, match=f"cannot travel to another process .*{told}"):
+        two.fit(X, y)
+    assert_same(one.fit(X, y), two)
+    assert workers.borrow() is worker
+    workers.give_back(worker)
 
 
 def test_a_worker_that_ends_is_told(worker, monkeypatch):

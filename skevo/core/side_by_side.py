@@ -28,7 +28,7 @@ from .population import Population
 from .state import GrowerState
 from .table import Table
 from .threads import torch_threads, within
-from .workers import Worker, borrow, give_back
+from .workers import TravelError, Worker, borrow, give_back
 
 __all__ = ["side_by_side"]
 
@@ -127,7 +127,7 @@ class SideBySide:
                 try:
                     worker = Worker()
                 except OSError as error:
-                    self._stay_alone(str(error))
+                    self._stay_alone(f"no worker process could be started ({error})")
                     break
                 SideBySide._seconds = 0.0
             self._coming.append(worker)
@@ -138,24 +138,24 @@ class SideBySide:
                     self._workers.append(worker)
                 else:
                     worker.close()
-                    self._stay_alone("its standard error says why")
+                    self._stay_alone("a worker process ended as it started")
 
     def _stay_alone(self, reason: str) -> None:
         self._is_alone = True
-        warnings.warn(
-            f"n_jobs: no worker process could be started ({reason}); threads of this one share "
-            "the work.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        message = f"n_jobs: {reason}; threads of this one share the work."
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _move(self, groups: Sequence[_Somewhere]) -> None:
         """Move groups to workers, in turn; a share of them stays here."""
         n_homes = min(len(groups), self._n_jobs)
         for place, group in enumerate(groups):
             home = place % n_homes - 1
-            if group.home is None and 0 <= home < len(self._workers):
+            if self._is_alone or group.home is not None or not 0 <= home < len(self._workers):
+                continue
+            try:
                 group.move(self._workers[home])
+            except TravelError as error:
+                self._stay_alone(f"members cannot travel to another process ({error})")
 
     @property
     def _threads(self) -> list[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import pickle
 import subprocess
@@ -30,7 +31,7 @@ except ImportError:
     # Before joblib required it, joblib had it inside.
     from joblib.externals.cloudpickle import Pickler
 
-__all__ = ["Worker", "borrow", "give_back", "serve"]
+__all__ = ["TravelError", "Worker", "borrow", "give_back", "serve"]
 
 # Seconds that a worker waits for somebody else.
 _IDLE_SECONDS = 300.0
@@ -38,10 +39,15 @@ _IDLE_SECONDS = 300.0
 _PROGRAM = """
 import pickle, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdin.buffer.read(8)
 sys.path[:] = pickle.load(sys.stdin.buffer)
 from skevo.core.workers import serve
 serve()
 """
+
+
+class TravelError(Exception):
+    """What a worker is asked for cannot be pickled, or not be loaded there."""
 
 
 class Worker:
@@ -59,7 +65,7 @@ class Worker:
         )
         self._has_started, self._has_failed = False, False
         try:
-            _write(sys.path, self._requests)
+            _write(_pickled(sys.path), self._requests)
         except OSError:
             self.close()
             raise
@@ -68,7 +74,7 @@ class Worker:
     def _greet(self) -> None:
         """Wait until the worker says that it has started."""
         try:
-            pickle.load(self._replies)
+            _read(self._replies)
         except (EOFError, OSError, ValueError):
             self._has_failed = True
         else:
@@ -95,9 +101,21 @@ class Worker:
         return self._process.stdout
 
     def ask(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have the worker call a function; `answer` returns what it returns."""
+        """Have the worker call a function; `answer` returns what it returns.
+
+        Raises
+        ------
+        TravelError
+            If the function or its arguments cannot be pickled; then nothing has been asked.
+        RuntimeError
+            If the process has ended.
+        """
         try:
-            _write((function, args), self._requests)
+            request = _pickled((function, args))
+        except Exception as error:
+            raise TravelError(f"{type(error).__name__}: {error}") from error
+        try:
+            _write(request, self._requests)
         except OSError as error:
             raise _ended() from error
 
@@ -108,11 +126,13 @@ class Worker:
         ------
         RuntimeError
             If the process has ended.
+        TravelError
+            If what it was asked for cannot be loaded there.
         Exception
             What the function has raised.
         """
         try:
-            value, error, told = pickle.load(self._replies)
+            value, error, told = pickle.loads(_read(self._replies))
         except (EOFError, OSError) as ended:
             raise _ended() from ended
         if error is not None:
@@ -197,16 +217,17 @@ def serve() -> None:
     # What libraries print is not a reply.
     os.dup2(2, 1)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        _write(None, replies)
+        _write(b"", replies)
         while True:
-            function, args = pickle.load(requests)
-            _write(_outcome(function, args), replies)
+            _write(_pickled(_outcome(_read(requests))), replies)
 
 
-def _outcome(
-    function: Callable[..., Any], args: tuple[Any, ...]
-) -> tuple[Any, Exception | None, str]:
-    """Return what a function returns, or what it raises and where."""
+def _outcome(request: bytes) -> tuple[Any, Exception | None, str]:
+    """Return what a function returns that is asked for, or what it raises and where."""
+    try:
+        function, args = pickle.loads(request)
+    except Exception as error:
+        return None, TravelError(f"{type(error).__name__}: {error}"), traceback.format_exc()
     try:
         return function(*args), None, ""
     except Exception as error:
@@ -222,6 +243,29 @@ class _Pickler(Pickler):
         return super().reducer_override(value)
 
 
-def _write(value: Any, stream: IO[bytes]) -> None:
-    _Pickler(stream, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+def _pickled(value: Any) -> bytes:
+    written = io.BytesIO()
+    _Pickler(written, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return written.getvalue()
+
+
+def _write(message: bytes, stream: IO[bytes]) -> None:
+    """Write a message behind its length."""
+    stream.write(len(message).to_bytes(8, "little"))
+    stream.write(message)
     stream.flush()
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    """Read a message.
+
+    Raises
+    ------
+    EOFError
+        If the stream ends before it does.
+    """
+    head = stream.read(8)
+    message = stream.read(int.from_bytes(head, "little"))
+    if len(head) < 8 or len(message) < int.from_bytes(head, "little"):
+        raise EOFError
+    return message
