@@ -9,6 +9,7 @@ from skevo.core import members as module
 from skevo.core.course import Course, Stopping
 from skevo.core.evolution import evolve_networks
 from skevo.core.folds import Task, hold_out, plan_members
+from skevo.core.group import Group
 from skevo.core.grower import Grower
 from skevo.core.losses import CrossEntropy, LogLoss, SquaredError
 from skevo.core.members import fit_members, group_size
@@ -202,6 +203,44 @@ def test_members_side_by_side_are_those_that_grow_alone(monkeypatch, loss):
 def test_groups_of_members(n_members, n_rows, solver, device, expected):
     settings = Settings(solver=solver)
     assert group_size(n_members, n_rows, settings, torch.device(device)) == expected
+
+
+@pytest.mark.parametrize("trained", ["all", "some"])
+@pytest.mark.parametrize("held_out", ["none", "of the table", "apart"])
+def test_a_packed_group_has_the_same_rows(trained, held_out):
+    table, apart = torch.arange(100), held_out == "apart"
+    given = 1000 + torch.arange(50) if apart else table
+    draw = generator()
+    tasks = [
+        Task(
+            number,
+            None if trained == "all" else torch.randperm(100, generator=draw)[:30],
+            None if held_out == "none" else torch.randperm(len(given), generator=draw)[:9],
+            0,
+        )
+        for number in range(3)
+    ]
+    packed, rows, given_rows = Group(tasks, [None] * 3, [None] * 3).packed(apart)
+    taken = {"train": table[rows], "validation": given[given_rows]}
+    source = {"train": table, "validation": given}
+    for before, after in zip(tasks, packed.tasks, strict=True):
+        assert before.number == after.number
+        for name, some in taken.items():
+            wanted, there = getattr(before, name), getattr(after, name)
+            if wanted is None:
+                assert there is None
+                assert name == "validation" or torch.equal(some, table)
+            else:
+                assert torch.equal(source[name][wanted], some[there])
+    # No more than are taken, each once.
+    wanted = {name: [getattr(task, name) for task in tasks] for name in taken}
+    if trained == "some":
+        both = wanted["train"] + (wanted["validation"] if held_out == "of the table" else [])
+        assert taken["train"].tolist() == torch.cat(both).unique().tolist()
+    if apart:
+        assert (
+            taken["validation"].tolist() == given[torch.cat(wanted["validation"]).unique()].tolist()
+        )
 
 
 @pytest.mark.parametrize("n_members", [4, 5])
