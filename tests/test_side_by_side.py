@@ -320,20 +320,38 @@ print(worker._process.pid)
         os.kill(int(done.stdout), 0)
 
 
-def test_what_a_worker_raises_is_raised(worker, moves):
+class AwkwardError(Exception):
+    """Cannot be loaded from a pickle."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} {where}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "raised"),
+    [
+        (ArithmeticError, ("not here",), pytest.raises(ArithmeticError, match=r"^not here")),
+        (
+            AwkwardError,
+            ("not", "here"),
+            pytest.raises(RuntimeError, match=r"^AwkwardError: not here"),
+        ),
+    ],
+)
+def test_what_a_worker_raises_is_raised(kind, args, raised, worker, moves):
     X, y = rows()
     home = os.getpid()
 
     def fails(left, right):
         if os.getpid() != home:
-            raise ArithmeticError("not here")
+            raise kind(*args)
         return left * right
 
     own = Operator("fails", fails, "fails({a}, {b})")
     model = EvolvingRegressor(**QUICK, n_jobs=2, operators=(own,))
-    with pytest.raises(ArithmeticError, match="not here") as raised:
+    with raised as told:
         model.fit(X, y)
     assert moves
-    assert "In a worker process" in raised.value.__notes__[0]
+    assert "In a worker process" in told.value.__notes__[0]
     # It was left in the middle of something.
     assert worker.has_ended

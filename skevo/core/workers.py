@@ -231,7 +231,16 @@ def _outcome(request: bytes) -> tuple[Any, Exception | None, str]:
     try:
         return function(*args), None, ""
     except Exception as error:
-        return None, error, traceback.format_exc()
+        return None, _that_travels(error), traceback.format_exc()
+
+
+def _that_travels(error: Exception) -> Exception:
+    """Return an error, or what stands for one that would not be what it is on the other side."""
+    try:
+        pickle.loads(_pickled(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 class _Pickler(Pickler):
