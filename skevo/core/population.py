@@ -308,6 +308,13 @@ class Population:
             bias=self.bias[index],
         )
 
+    def to_travel(self) -> Population:
+        """Return the population without operators, which are known there, and what follows from it.
+
+        A user's function would come back from another process as another one.
+        """
+        return replace(self, operators=(), wiring=replace(self.wiring))
+
     def output(self, columns: Tensor) -> Tensor:
         """Apply the heads.
 

@@ -224,7 +224,7 @@ class _Somewhere:
         self._last = self._with_operators(population)
 
     def _with_operators(self, population: Population) -> Population:
-        """Return the population; a user's function would come back as another one."""
+        """Return what has travelled without its operators."""
         return replace(population, operators=self._operators)
 
 
@@ -291,7 +291,7 @@ def _advance(
                 grower = _growing[number] = grower.grower()
             with within(min(n_threads, grower.n_members)):
                 (records,) = advance_all([grower], first)
-            told.append((records, _without_operators(grower.population)))
+            told.append((records, grower.population.to_travel()))
     return told
 
 
@@ -300,12 +300,7 @@ def _state(number: int) -> GrowerState:
     assert isinstance(grower, Grower)
     with torch.no_grad():
         state = grower.state
-    return replace(state, population=_without_operators(state.population))
-
-
-def _without_operators(population: Population) -> Population:
-    """Return a population without what is known from elsewhere, or follows from the wiring."""
-    return replace(population, operators=(), wiring=replace(population.wiring))
+    return replace(state, population=state.population.to_travel())
 
 
 def _forget() -> None:

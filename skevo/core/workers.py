@@ -37,10 +37,9 @@ __all__ = ["TravelError", "Worker", "borrow", "give_back", "serve"]
 _IDLE_SECONDS = 300.0
 # What a worker runs. Ctrl-C reaches it as well, but is for the process that waits for it to handle.
 _PROGRAM = """
-import pickle, signal, sys
+import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.stdin.buffer.read(8)
-sys.path[:] = pickle.load(sys.stdin.buffer)
+sys.path[:] = sys.argv[1:]
 from skevo.core.workers import serve
 serve()
 """
@@ -61,14 +60,14 @@ class Worker:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-c", _PROGRAM, *map(os.fspath, sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
         self._has_started, self._has_failed = False, False
-        try:
-            _write(_pickled(sys.path), self._requests)
-        except OSError:
-            self.close()
-            raise
         threading.Thread(target=self._greet, daemon=True).start()
 
     def _greet(self) -> None:
@@ -89,16 +88,6 @@ class Worker:
     def has_ended(self) -> bool:
         """Whether the process has ended, or has not come as far as to start."""
         return self._has_failed or self._process.poll() is not None
-
-    @property
-    def _requests(self) -> IO[bytes]:
-        assert self._process.stdin is not None
-        return self._process.stdin
-
-    @property
-    def _replies(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
 
     def ask(self, function: Callable[..., Any], *args: Any) -> None:
         """Have the worker call a function; `answer` returns what it returns.

@@ -64,7 +64,6 @@ class ClusterNursery:
         """Have groups take a generation, side by side."""
         reports = self._cluster.fetch([group.advance(first) for group in groups])
         for group, (_, population) in zip(groups, reports, strict=True):
-            # A user's function that has been sent to a worker comes back as another one.
             group.population = replace(population, operators=self._operators)
         return [records for records, _ in reports]
 
@@ -171,10 +170,7 @@ class _Step:
 
     def report(self) -> tuple[list[Generation], Population]:
         """Return what is told of the generation."""
-        population = moved(self._state.population, self._device, CPU)
-        # Without what is known from elsewhere, or follows from the wiring.
-        population = replace(population, operators=(), wiring=replace(population.wiring))
-        return self.records, population
+        return self.records, moved(self._state.population.to_travel(), self._device, CPU)
 
     def __sizeof__(self) -> int:
         """Return about how large a step is, which Dask asks for: it is not to move it lightly."""
