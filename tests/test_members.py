@@ -113,6 +113,32 @@ def test_small_tables_have_tasks_that_differ_by_seed_alone():
     assert len({task.seed for task in tasks}) == 3
 
 
+def test_members_of_few_rows_weigh_them_differently():
+    tasks = plan_members(160, float(160), 8, 0.2, 7)
+    factors = torch.stack([task.factor for task in tasks])
+    assert factors.shape == (8, 140)
+    assert factors.mean(dim=1).tolist() == pytest.approx([1.0] * 8)
+    spread = 6.0 / 140**0.5
+    assert factors.std() == pytest.approx(spread / 3**0.5, rel=0.1)
+    assert (factors - 1.0).abs().max() < 1.1 * spread
+    assert abs(torch.corrcoef(factors).fill_diagonal_(0.0)).max() < 0.3
+
+
+def test_no_weight_is_negative():
+    (_, task) = plan_members(10, 1e3, 2, 0.2, 0)
+    assert (task.factor >= 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_members", "fraction"),
+    [(60, 1, 0.2), (20, 3, 0.2), (60, 3, None), (2000, 4, 0.2)],
+)
+def test_rows_count_the_same(n_rows, n_members, fraction):
+    # For one member, where none is held out, and where there are many.
+    tasks = plan_members(n_rows, float(n_rows), n_members, fraction, 0)
+    assert all(task.factor is None for task in tasks)
+
+
 # -- fitting ---------------------------------------------------------------------------------------
 
 
@@ -139,14 +165,14 @@ def test_member_is_an_evolution_on_its_rows():
     task = plan_members(len(data), data.total_weight, 3, 0.2, 0)[1]
     found = fit(data, task)
 
-    def source(rows):
+    def source(rows, factor=1.0):
         # Rows come in whole multiples of 32.
         more = rows[:1].expand(-len(rows) % 32)
-        weight = torch.cat([data.weight[rows], 0.0 * data.weight[more]])
+        weight = torch.cat([factor * data.weight[rows], 0.0 * data.weight[more]])
         rows = torch.cat([rows, more])
         return MemoryRows(data.inputs[None, :, rows], data.target[None, :, rows], weight[None])
 
-    rows, validation = source(task.train), source(task.validation)
+    rows, validation = source(task.train, task.factor), source(task.validation)
     sketch = rows.part(slice(None), torch.float32)
     population = Population.of([Network.linear(get_operators(TAME), 3, 1, dtype=torch.float64)])
     grower = Grower(

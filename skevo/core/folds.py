@@ -1,7 +1,20 @@
-"""Folds: which rows each member trains on, and by which it is judged."""
+r"""Folds: which rows each member trains on, how much they count, and by which it is judged.
+
+Members that are averaged weigh their rows differently, as by a bootstrap whose draws are continuous
+[1]_, [2]_: what a few rows far from all others say is then said by some members, not by all. A row
+of :math:`n` counts 1 on average, give or take :math:`6 / \sqrt n`, which costs each member as much
+as twelve rows less would.
+
+References
+----------
+.. [1] Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9(1).
+.. [2] Xu, L., Gotwalt, C., Hong, Y., King, C. B. and Meeker, W. Q. (2020). Applications of the
+   fractional-random-weight bootstrap. The American Statistician 74(4).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +30,8 @@ __all__ = ["MOST_ROWS", "Task", "hold_out", "plan_members"]
 MOST_ROWS = 20_000
 # Below this total weight no row is held out: see `hold_out`.
 _SMALLEST_WEIGHT = 40.0
+# How far from 1 rows may count, times the root of their number; of more rows each counts as 1.
+_REWEIGHTING, _REWEIGHTED_ROWS = 6.0, 512
 
 
 @dataclass(frozen=True)
@@ -30,12 +45,15 @@ class Task:
         Rows; None stands for all rows and for no rows. Validation rows are of the same table,
         unless one is given for them.
     seed : int
+    factor : Tensor of shape (n_train,), or None
+        What the weights of the training rows are multiplied by; None for 1.
     """
 
     number: int
     train: Tensor | None
     validation: Tensor | None
     seed: int
+    factor: Tensor | None = None
 
 
 def hold_out(
@@ -123,6 +141,19 @@ def plan_members(
         given = torch.randperm(n_given, generator=generator)[: MOST_ROWS // 4]
         splits = [(train, given) for train, _ in splits]
     return [
-        Task(number, train, validation, seeds[number])
+        Task(
+            number, train, validation, seeds[number],
+            _factor(train, generator) if n_members > 1 else None,
+        )
         for number, (train, validation) in enumerate(splits)
-    ]
+    ]  # fmt: skip
+
+
+def _factor(train: Tensor | None, generator: torch.Generator) -> Tensor | None:
+    """Return how much each training row counts, if not all count the same."""
+    if train is None or len(train) > _REWEIGHTED_ROWS:
+        return None
+    spread = min(1.0, _REWEIGHTING / math.sqrt(len(train)))
+    drawn = torch.rand(len(train), generator=generator, dtype=torch.float64)
+    factor = 1.0 + spread * (2.0 * drawn - 1.0)
+    return factor / factor.mean()

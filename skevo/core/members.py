@@ -196,12 +196,14 @@ def _sources(
         for task, generator in zip(group.tasks, generators, strict=True)
     ]
     held = [task.validation for task in group.tasks if task.validation is not None]
+    factors = [task.factor for task in group.tasks]
+    training = [(views, train, factors)]
     many = max(map(len, train)) > _SKETCH
     # The other solver computes no columns of the rows that it trains on, but for the sketch.
-    apart = gather([(views, train)], dtype, block_size, whole)[0] if many and not exact else None
-    parts = [(views, train if apart is None else [some[:_SKETCH] for some in train])]
+    apart = gather(training, dtype, block_size, whole)[0] if many and not exact else None
+    parts = [(views, train if apart is None else [some[:_SKETCH] for some in train], factors)]
     if held:
-        parts.append((group.views(given), held))
+        parts.append((group.views(given), held, [None] * len(held)))
     store, (searched, *judged) = gather(parts, dtype, block_size, whole)
     # Single precision is enough to rank candidates. Where no row is held out, though, nothing may
     # depend on the order of rows, nor on rounding, as long as possible; and the other solver

@@ -175,7 +175,7 @@ class _SomeInputs:
 
 
 def gather(
-    parts: Sequence[tuple[Sequence[AnyTable], Sequence[Tensor]]],
+    parts: Sequence[tuple[Sequence[AnyTable], Sequence[Tensor], Sequence[Tensor | None]]],
     dtype: torch.dtype,
     block_size: int,
     whole: int,
@@ -184,14 +184,15 @@ def gather(
 
     Parameters
     ----------
-    parts : sequence of (views, rows)
-        What each member sees of a table, and which rows of it. Members get one of their rows again,
-        of weight zero, until all have the same multiple of ``whole``.
+    parts : sequence of (views, rows, factors)
+        What each member sees of a table, which rows of it, and what their weights are multiplied
+        by, if not by 1. Members get one of their rows again, of weight zero, until all have the
+        same multiple of ``whole``.
     dtype : torch.dtype
     block_size : int
     whole : int
     """
-    taken = [_take(views, rows, dtype, whole) for views, rows in parts]
+    taken = [_take(*part, dtype, whole) for part in parts]
     inputs, target, weight = (torch.cat(part, dim=-1) for part in zip(*taken, strict=True))
     ends = np.cumsum([own.shape[-1] for *_, own in taken]).tolist()
     places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
@@ -199,14 +200,20 @@ def gather(
 
 
 def _take(
-    views: Sequence[AnyTable], chosen: Sequence[Tensor], dtype: torch.dtype, whole: int
+    views: Sequence[AnyTable],
+    chosen: Sequence[Tensor],
+    factors: Sequence[Tensor | None],
+    dtype: torch.dtype,
+    whole: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return inputs, targets and weights of some rows of each member."""
     n_rows = whole * math.ceil(max(map(len, chosen)) / whole)
     inputs, target, weight = [], [], []
-    for view, rows in zip(views, chosen, strict=True):
+    for view, rows, factor in zip(views, chosen, factors, strict=True):
         taken = view.take(torch.cat([rows, rows[:1].expand(n_rows - len(rows))]))
         taken.weight[len(rows) :] = 0.0
+        if factor is not None:
+            taken.weight[: len(rows)] *= factor.to(taken.weight)
         inputs.append(taken.inputs[:, :].to(dtype))
         target.append(taken.target.to(dtype))
         weight.append(taken.weight.to(dtype))
