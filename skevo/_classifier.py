@@ -102,7 +102,8 @@ class EvolvingClassifier(ClassifierMixin, BaseEvolving):
             Labels of two classes or more.
         sample_weight : array-like of shape (n_samples,), default=None
             A weight of 0 is as good as the row's removal, and a weight of k as k copies of it; but
-            where rows are held out, copies may fall into different folds.
+            where rows are held out, copies may fall into different folds. Weights whose mean is
+            below 1 are divided by it.
         X_val : array-like of shape (n_val_samples, n_features), default=None
             Validation rows. All members are judged by them instead of by folds that they hold out,
             and train on all of ``X``.

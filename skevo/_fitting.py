@@ -29,6 +29,7 @@ from ._memory import check_memory, enough_memory, peak_memory
 from ._monotonic import monotonic_inputs
 from ._parameters import HasParameters
 from ._path import path_of
+from ._reading import as_copies
 from ._rows import Part, Recipe, TrainingRows, Whole
 from ._sample import Sample, take_in
 from ._target import TargetRange
@@ -81,7 +82,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         """Fit to rows, as a whole or going on from the fit before."""
         with self._whole_or_not(), torch_threads(1), enough_memory():
             told = Told(self, self.n_generations, X, y, sample_weight)
-            rows = self._take_in(X, y, sample_weight, self._goes_on)
+            rows = as_copies(self._take_in(X, y, sample_weight, self._goes_on))
             goal = self._prepare(rows)
             n_folded = len(rows) if given[0] is None else None
             n_members = self._n_grown(n_folded, self._members if self._goes_on else None)
@@ -107,7 +108,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
                 self._seed, self._sample, self.n_iter_ = self._draw_seed(), None, 0
             seed, n_iter = self._seed + self.n_iter_, self.n_iter_ + 1
             self._sample = sample = take_in(self._sample, *taken.part, seed)
-            rows = Whole(Part(sample.X, sample.y, sample.weight))
+            rows = as_copies(Whole(Part(sample.X, sample.y, sample.weight)))
             goal = self._prepare(rows, known=True)
             earlier: list[Evolution] | None = None
             # How many rows there will be is not known.
@@ -127,7 +128,7 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         """Return the rows that the model was fitted to, as it reads them, and their loss."""
         # What the fit has learned from the members stays as it is.
         twin = copy(self)
-        rows = twin._take_in(X, y, sample_weight, known=True)
+        rows = as_copies(twin._take_in(X, y, sample_weight, known=True))
         assert isinstance(rows, Whole)
         goal = twin._prepare(rows, known=True)
         twin._learn_scale(rows, known=True)

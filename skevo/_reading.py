@@ -28,12 +28,14 @@ from ._preprocessing import Scaling, fit_scaling
 from ._rows import Part, TrainingRows, Whole
 from ._target import refuse_text
 
-__all__ = ["CHECKS", "ReadsTables"]
+__all__ = ["CHECKS", "ReadsTables", "as_copies"]
 
 RowsT = TypeVar("RowsT", bound=TrainingRows)
 
 # What is asked of rows; cells may be missing.
 CHECKS: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
+# Weights whose mean is 1 up to rounding stay as they are.
+_ROUNDING = 1e-9
 
 
 class ReadsTables(BaseEstimator):
@@ -67,7 +69,9 @@ class ReadsTables(BaseEstimator):
             raise ValueError("sample_weight must have at least one positive value.")
         if not known:
             self._encoding = (
-                _fit_encoding(rows, levels) if self.init is None else self._start()._encoding
+                _fit_encoding(as_copies(rows), levels)
+                if self.init is None
+                else self._start()._encoding
             )
         return rows
 
@@ -212,6 +216,24 @@ def _that_count(part: Part) -> Part:
     """Return the rows whose weight is not zero."""
     counts = part.weight > 0
     return part if counts.all() else part.of(counts)
+
+
+def as_copies(rows: RowsT) -> RowsT:
+    """Return rows whose weights are 1 on average, or more.
+
+    A weight of k stands for k copies of a row. Weights with a mean below 1 can only be relative:
+    boosting has them sum to 1.
+    """
+    mean = rows.sum(_sum_of_weights) / len(rows)
+    return rows.map(partial(_divided, mean=mean)) if mean < 1.0 - _ROUNDING else rows
+
+
+def _sum_of_weights(part: Part) -> float:
+    return float(part.weight.sum())
+
+
+def _divided(part: Part, mean: float) -> Part:
+    return part._replace(weight=part.weight / mean)
 
 
 def _fit_encoding(rows: TrainingRows, levels: Levels) -> Encoding:

@@ -315,6 +315,15 @@ def test_score_is_that_of_the_local_estimator(client, kind, weighted):
     assert model.score(uneven(X), uneven(y), **parts) == pytest.approx(expected, abs=1e-12)
 
 
+def test_weights_below_1_are_relative(client):
+    X, y, _ = numbers()
+    small, plain = (
+        DaskEvolvingRegressor(**QUICK).fit(cut(X, 3), cut(y, 3), cut(np.full(N, weight), 3))
+        for weight in (2.0**-10, 1.0)
+    )
+    assert_array_equal(small.predict(cut(X, 2)).compute(), plain.predict(cut(X, 2)).compute())
+
+
 def test_score_of_targets_far_from_zero_or_constant(client):
     X, y, _ = numbers()
     far = 1e9 + y

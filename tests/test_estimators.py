@@ -6,12 +6,20 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from builders import take_rows
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine, make_friedman1
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_wine,
+    make_friedman1,
+    make_moons,
+)
+from sklearn.ensemble import AdaBoostClassifier
 
 from skevo import EvolvingClassifier, EvolvingRegressor
 
@@ -210,6 +218,49 @@ def test_fit_weights_equal_copies_without_hold_out(estimator, data):
     repeated = estimator(**parameters).fit(X.repeat(weight, axis=0), y.repeat(weight))
     # Equal sums, rounded differently.
     assert_allclose(output(weighted, X), output(repeated, X), rtol=1e-6, atol=1e-6)
+
+
+@each_case
+@pytest.mark.parametrize("total", ["1", "less than rows"])
+def test_weights_below_1_are_relative(estimator, data, total):
+    X, y = data()
+    relative = np.random.default_rng(0).choice([0.5, 1.0, 1.5], len(y))
+    relative /= relative.mean()
+    factor = 1.0 / len(y) if total == "1" else 0.75
+    parameters = {**FAST, "n_generations": 2}
+    small = estimator(**parameters).fit(X, y, sample_weight=factor * relative)
+    plain = estimator(**parameters).fit(X, y, sample_weight=relative)
+    assert_allclose(output(small, X), output(plain, X), rtol=1e-6, atol=1e-6)
+
+
+def test_levels_are_told_by_rows_where_weights_are_relative():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"town": rng.choice(["Bonn", "Ulm"], 80), "area": rng.normal(size=80)})
+    y = X["area"] + 2.0 * (X["town"] == "Ulm")
+    small, plain = (
+        EvolvingRegressor(**FAST).fit(X, y, sample_weight=np.full(80, weight))
+        for weight in (2.0**-10, 1.0)
+    )
+    assert_array_equal(small.predict(X), plain.predict(X))
+
+
+def test_weights_of_parts_are_relative_to_each_other():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y = X[:, 0] + np.repeat([0.0, 5.0], 100)
+    model = EvolvingRegressor(**FAST)
+    for half, weight in ((slice(100), 2.0**-10), (slice(100, 200), 2.0**-14)):
+        model.partial_fit(X[half], y[half], sample_weight=np.full(100, weight))
+    # The second half counts a sixteenth of the first.
+    assert model.predict(X).mean() == pytest.approx(5.0 / 17.0, abs=0.5)
+
+
+def test_boosting_passes_weights_that_sum_to_1():
+    X, y = make_moons(200, noise=0.3, random_state=0)
+    weak = EvolvingClassifier(n_members=1, n_generations=3, max_nodes=2, random_state=0)
+    boosted = AdaBoostClassifier(weak, n_estimators=5, random_state=0).fit(X, y)
+    assert len(boosted.estimators_) == 5
+    assert boosted.score(X, y) > 0.9
 
 
 @each_case
