@@ -177,7 +177,7 @@ class ReadsTables(BaseEstimator):
         if not len(rows):
             raise ValueError("sample_weight_val must have at least one positive value.")
         self._check_given(rows.part.y)
-        return rows
+        return as_copies(rows)
 
     def _weighed(self, rows: RowsT) -> RowsT:
         """Return rows with their weights, given what the user says of each."""

@@ -149,6 +149,18 @@ def test_a_start_has_the_nodes_of_the_other_model(rows):
     assert model.score(X, 3.0 * y + X[:, 3]) > linear.fit(X, 3.0 * y + X[:, 3]).score(X, y) + 0.2
 
 
+def test_weights_of_given_rows_below_1_are_relative(rows):
+    X, X_val, y, y_val = rows
+    small, plain = (
+        EvolvingRegressor(**QUICK).fit(
+            X, y, X_val=X_val, y_val=y_val, sample_weight_val=np.full(len(y_val), weight)
+        )
+        for weight in (2.0**-10, 1.0)
+    )
+    assert_array_equal(small.predict(X), plain.predict(X))
+    assert_array_equal(small.predict_interval(X), plain.predict_interval(X))
+
+
 def test_a_related_target_takes_fewer_generations(rows):
     X, X_val, y, y_val = rows
     first = EvolvingRegressor(n_members=2, n_generations=25, random_state=0).fit(X, y)
