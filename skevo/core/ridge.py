@@ -16,8 +16,6 @@ __all__ = ["ALPHAS", "choose_alpha", "first_alpha", "heads_at", "neighbour"]
 
 # The ridge path.
 ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-# How many times a degree of freedom counts, and how many times where rows weigh less together.
-_COUNT, _COUNT_OF_FEW, _FEW_ROWS = 2.0, 1.6, 250.0
 # The penalty that is not given, where the choice begins.
 _ALPHA = 3.0
 
@@ -77,10 +75,9 @@ def choose_alpha(
     r"""Choose the ridge penalty by generalised cross-validation along the path.
 
     The sum of squares :math:`D(\alpha)` of the head that is optimal for :math:`\alpha` is weighed
-    against the degrees of freedom :math:`d(\alpha)` of that head, :math:`D / (1 - c d / n)^2` [1]_.
-    Counting each degree of freedom twice, :math:`c = 2`, guards against the under-smoothing that
-    plain GCV is known for in small samples [2]_, the more so as nodes are selected. Of fewer rows,
-    which have more members to be averaged, 1.6 times is enough.
+    against the degrees of freedom :math:`d(\alpha)` of that head, :math:`D / (1 - 2 d / n)^2` [1]_.
+    Counting each degree of freedom twice guards against the under-smoothing that plain GCV is known
+    for in small samples [2]_, the more so as nodes are selected.
 
     Parameters
     ----------
@@ -118,9 +115,7 @@ def choose_alpha(
     # From here on a column for each penalty of the path.
     explained, degrees = (part.to(empty) for part in _along_path(centred, slope))
     deviance = empty[:, None] - explained
-    few = (total_weight < _FEW_ROWS)[:, None]
-    counted = (1.0 + degrees) / total_weight[:, None]
-    share = torch.where(few, _COUNT_OF_FEW * counted, _COUNT * counted)
+    share = 2.0 * (1.0 + degrees) / total_weight[:, None]
     criterion = deviance / (1.0 - share).square()
     # Where hardly a degree of freedom is left, the residual says nothing; so the last one it is
     # where all are like this.
