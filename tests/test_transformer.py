@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skevo import EvolvingClassifier, EvolvingRegressor, EvolvingTransformer
 
-QUICK = EvolvingRegressor(n_members=2, n_generations=8)
+QUICK = EvolvingRegressor(n_members=3, n_generations=10)
 
 
 def quick(**parameters):
@@ -66,9 +66,9 @@ def evaluated(name, X):
 
 def test_columns_are_what_their_names_say(table):
     X, y = table
-    evolved = EvolvingTransformer(passthrough=False, random_state=0).set_output(transform="pandas")
+    evolved = EvolvingTransformer(passthrough=False, random_state=1).set_output(transform="pandas")
     Z = evolved.fit_transform(X, y)
-    assert len(Z.columns) == evolved.n_columns_ > 3
+    assert len(Z.columns) == evolved.n_columns_ > 5
     for name in Z:
         # Numbers in names are rounded to four digits, and steep steps magnify that.
         assert np.median(abs(evaluated(name, X) - Z[name])) < 0.01 * Z[name].std(), name
@@ -175,7 +175,7 @@ def test_no_column_is_a_near_copy_of_another(table, most, passthrough):
     weight = np.random.default_rng(2).uniform(0.1, 3.0, len(y))
     evolved = quick(max_correlation=most, passthrough=passthrough)
     Z = evolved.fit_transform(X, y, sample_weight=weight)
-    assert evolved.n_columns_ > 0
+    assert evolved.n_columns_ > 3
     assert correlations(Z, 4 if passthrough else 0, weight) <= most + 1e-6
 
 
@@ -360,7 +360,7 @@ def test_constant_columns_are_harmless(table):
     X, y = table
     X = X.assign(zero=0.0, large=1e12)
     evolved = quick().fit(X, y)
-    assert evolved.n_columns_ > 0
+    assert evolved.n_columns_ > 3
     assert np.isfinite(evolved.transform(X)).all()
 
 
@@ -414,8 +414,7 @@ def test_rows_of_weight_zero_are_as_good_as_removed(table):
     one, other = quick(), quick()
     Z = one.fit_transform(X, np.where(weight > 0, y, -1e3), sample_weight=weight)
     kept = weight > 0
-    # Where a row stands in a block may show in the last bit of a hyperbolic tangent.
-    assert_allclose(Z[kept], other.fit_transform(X[kept], y[kept]), rtol=1e-12)
+    assert_array_equal(Z[kept], other.fit_transform(X[kept], y[kept]))
     assert_array_equal(Z, other.transform(X))
 
 
