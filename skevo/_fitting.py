@@ -248,8 +248,8 @@ class Fits(CallbackSupportMixin, HasParameters, Explains):
         """
         self.device_ = self._device(len(train))
         n_jobs = effective_n_jobs(self.n_jobs)
-        settings, dtype = self._settings(), self._torch_dtype(len(train))
-        n_members = stopping.n_averaged
+        n_members, dtype = stopping.n_averaged, self._torch_dtype(len(train))
+        settings = self._settings(n_members)
         self._check_memory(len(train), n_members, dtype)
         recipe = self._recipe(dtype)
         table, validation = train.table(recipe), None if given is None else given.table(recipe)

@@ -165,8 +165,8 @@ class HasParameters:
             return torch.float32 if n_rows > _MANY_ROWS else torch.float64
         return getattr(torch, self.dtype)
 
-    def _settings(self) -> Settings:
-        """Translate the parameters that say how a network is grown."""
+    def _settings(self, n_averaged: int = 1) -> Settings:
+        """Translate the parameters that say how networks are grown, so many to be averaged."""
         solver: Any = self.solver
         if solver == "auto":
             solver = "adam" if callable(self.loss) else "exact"
@@ -181,6 +181,7 @@ class HasParameters:
             n_candidates=self.n_candidates,
             max_nodes=self.max_nodes,
             alpha=None if self.alpha == "auto" else self.alpha,
+            n_averaged=n_averaged,
             pruning=self.pruning,
             learning_rate=self.learning_rate,
             batch_size=_STEP_ROWS if self.batch_size == "auto" else self.batch_size,

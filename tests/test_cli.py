@@ -322,9 +322,9 @@ def test_show_parts_of_a_smaller_model(run):
 
 @pytest.fixture(scope="module")
 def large(folder):
-    """A model with a long formula, whose two members have terms in common, and its rows."""
+    """A model with a long formula, whose members have terms in common, and its rows."""
     X, y = make_friedman1(200, n_features=5, noise=1.0, random_state=0)
-    model = EvolvingRegressor(n_members=2, n_generations=10, random_state=0).fit(X, y)
+    model = EvolvingRegressor(n_members=3, n_generations=10, random_state=0).fit(X, y)
     model.save(folder / "large.skevo")
     return model, X
 

@@ -564,39 +564,50 @@ def test_member_whose_loss_is_not_finite_leaves_the_others_alone(loss, n_outputs
 # -- the penalty path ------------------------------------------------------------------------------
 
 
-def criterion(z, target, weight, alpha):
+def criterion(z, target, weight, alpha, count):
     """Return the cross-validation criterion, from dense solutions on the rows."""
     ridge = np.append(0.0, np.full(z.shape[1], alpha))
     beta = reference.solve_head(z, target, weight, ridge)
     augmented = np.column_stack([np.ones(len(z)), z])
     squares = float(weight @ ((target - augmented @ beta) ** 2).sum(axis=1))
     plain = reference.gram(z, weight)
-    degrees = 2.0 * np.trace(np.linalg.solve(plain + np.diag(ridge), plain))
+    degrees = count * np.trace(np.linalg.solve(plain + np.diag(ridge), plain))
     if degrees >= 0.9 * weight.sum():
         return np.inf
     return squares / (1.0 - degrees / weight.sum()) ** 2
 
 
-def chosen(rows, population, present):
+def count_of(z, target, weight, n_averaged):
+    """Return how many times a degree of freedom counts: up to twice, in noise."""
+    twice = min(criterion(z, target, weight, alpha, 2.0) for alpha in ALPHAS)
+    squares = weight @ ((target - np.average(target, axis=0, weights=weight)) ** 2).sum(axis=1)
+    left = twice / (squares / (1.0 - 2.0 / weight.sum()) ** 2)
+    return 2.0 - (1.0 - 1.0 / n_averaged) * (1.0 - min(1.0, 5.0 * left))
+
+
+def chosen(rows, population, present, n_averaged=8):
     """Return the alpha that is chosen at the head that was fitted with the present one."""
     moments = measure_moments(rows)
     fitted, model = fit(rows, population, SquaredError(), present)
     deviation = variances(moments.gram).sqrt()
     summed = mean_loss(rows, fitted, SquaredError()) * rows.total_weight
-    return choose_alpha(model, fitted, deviation, summed, rows.total_weight)
+    return choose_alpha(model, fitted, deviation, summed, rows.total_weight, n_averaged)
 
 
-@pytest.mark.parametrize("noise", [0.01, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("noise", [0.01, 0.3, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("present", [1e-3, 3.0, 1000.0])
+@pytest.mark.parametrize("n_averaged", [1, 2, 24])
 @pytest.mark.parametrize(("n_outputs", "kind"), [(1, "ones"), (2, "random")])
-def test_chosen_alpha_equals_dense_search_of_the_path(n_outputs, kind, noise, present):
+def test_chosen_alpha_equals_dense_search_of_the_path(n_outputs, kind, n_averaged, noise, present):
     inputs, weight = normal(12, 40), weights(kind, 40)
     target = normal(n_outputs, 12, seed=7) @ inputs + noise * normal(n_outputs, 40, seed=8)
     population = linear(12, n_outputs)
     # Whatever penalty the present head was solved with, the choice is the same.
-    found = chosen(rows_for(population, target, inputs, weight), population, present)
+    found = chosen(rows_for(population, target, inputs, weight), population, present, n_averaged)
     z = standardise(inputs.T.numpy(), weight.numpy())
-    values = [criterion(z, target.T.numpy(), weight.numpy(), alpha) for alpha in ALPHAS]
+    seen = z, target.T.numpy(), weight.numpy()
+    count = count_of(*seen, n_averaged)
+    values = [criterion(*seen, alpha, count) for alpha in ALPHAS]
     assert found.item() == ALPHAS[int(np.argmin(values))]
 
 

@@ -18,6 +18,8 @@ __all__ = ["ALPHAS", "choose_alpha", "first_alpha", "heads_at", "neighbour"]
 ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 # The penalty that is not given, where the choice begins.
 _ALPHA = 3.0
+# From that share of the variance on, left by the head, each degree of freedom counts twice.
+_NOISY = 0.2
 
 
 def first_alpha(settings: Settings) -> float:
@@ -71,13 +73,22 @@ def choose_alpha(
     deviation: Tensor,
     summed_loss: Tensor,
     total_weight: Tensor,
+    n_averaged: int,
 ) -> Tensor:
     r"""Choose the ridge penalty by generalised cross-validation along the path.
 
     The sum of squares :math:`D(\alpha)` of the head that is optimal for :math:`\alpha` is weighed
-    against the degrees of freedom :math:`d(\alpha)` of that head, :math:`D / (1 - 2 d / n)^2` [1]_.
-    Counting each degree of freedom twice guards against the under-smoothing that plain GCV is known
-    for in small samples [2]_, the more so as nodes are selected.
+    against the degrees of freedom :math:`d(\alpha)` of that head,
+
+    .. math:: V_c(\alpha) = D / (1 - c d / n)^2 .
+
+    Plain generalised cross-validation is :math:`c = 1` [1]_. Counting each degree of freedom twice
+    guards against the under-smoothing that it is known for in small samples [2]_, the more so as
+    nodes are selected. But it takes noise to be led astray, and averaging takes out what variance
+    an under-smoothed network has [3]_: of m members, and with a share :math:`u = \min_\alpha
+    V_2(\alpha) / V_2(\infty)` of the variance left,
+
+    .. math:: c = 2 - (1 - 1 / m) (1 - \min(5 u, 1)) .
 
     Parameters
     ----------
@@ -89,6 +100,8 @@ def choose_alpha(
     summed_loss : Tensor of shape (n_members,)
         At the head, without penalty.
     total_weight : Tensor of shape (n_members,)
+    n_averaged : int
+        How many networks' outputs are averaged, these among them.
 
     Returns
     -------
@@ -101,6 +114,8 @@ def choose_alpha(
        choosing a good ridge parameter", Technometrics 21, 1979.
     .. [2] Y.-J. Kim and C. Gu, "Smoothing spline Gaussian regression: more scalable computation via
        efficient approximation", Journal of the Royal Statistical Society B 66, 2004.
+    .. [3] P. Sollich and A. Krogh, "Learning with ensembles: how over-fitting can be useful",
+       Advances in Neural Information Processing Systems 8, 1996.
     """
     # Standardised columns, the intercept eliminated.
     unit = torch.where(deviation > 0, deviation, torch.inf).reciprocal()
@@ -115,13 +130,22 @@ def choose_alpha(
     # From here on a column for each penalty of the path.
     explained, degrees = (part.to(empty) for part in _along_path(centred, slope))
     deviance = empty[:, None] - explained
-    share = 2.0 * (1.0 + degrees) / total_weight[:, None]
-    criterion = deviance / (1.0 - share).square()
-    # Where hardly a degree of freedom is left, the residual says nothing; so the last one it is
-    # where all are like this.
-    criterion = torch.where(share < 0.9, criterion, torch.inf)
-    alphas, first = criterion.new_tensor(ALPHAS), criterion.argmin(dim=1)
-    return torch.where((share < 0.9).any(dim=1), alphas[first], alphas[-1])
+    counted = (1.0 + degrees) / total_weight[:, None]
+    twice = _criterion(deviance, 2.0 * counted).amin(dim=1)
+    mean = empty / (1.0 - 2.0 / total_weight).square()
+    # Not a number where there is no variance.
+    noise = (twice / mean / _NOISY).nan_to_num(1.0, 1.0).clamp(0.0, 1.0)
+    count = 2.0 - (1.0 - 1.0 / n_averaged) * (1.0 - noise)
+    criterion = _criterion(deviance, count[:, None] * counted)
+    # Where hardly a degree of freedom is left whatever the penalty is, it is the largest.
+    alphas = criterion.new_tensor(ALPHAS)
+    return torch.where(criterion.isfinite().any(dim=1), alphas[criterion.argmin(dim=1)], alphas[-1])
+
+
+def _criterion(deviance: Tensor, share: Tensor) -> Tensor:
+    """Return that of generalised cross-validation, with the share of degrees of freedom used."""
+    # Where hardly one is left, the residual says nothing.
+    return torch.where(share < 0.9, deviance / (1.0 - share).square(), torch.inf)
 
 
 def _along_path(matrix: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:

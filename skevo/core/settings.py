@@ -22,6 +22,8 @@ class Settings:
         Ridge penalty on standardised columns, in units of the summed loss. None has it chosen, by
         held-out rows for log-likelihoods and by generalised cross-validation otherwise; with the
         ``adam`` solver it is 0.
+    n_averaged : int
+        How many networks' outputs are averaged: the penalty that is chosen depends on it.
     pruning : {"loss", "std"}
     n_new : int
         At most so many nodes are grown per generation; up to twice as many whose gain is
@@ -44,6 +46,7 @@ class Settings:
     n_candidates: int = 250
     max_nodes: int = 200
     alpha: float | None = None
+    n_averaged: int = 1
     pruning: Literal["loss", "std"] = "loss"
     n_new: int = 3
     n_short: int = 48

@@ -93,6 +93,7 @@ def _choose_alpha(grower: Grower) -> None:
         variances(grower.moments.gram).sqrt(),
         0.5 * grower.residuals.summed_square,
         grower.rows.total_weight,
+        grower.settings.n_averaged,
     )
     if not torch.equal(alpha, grower.alpha):
         grower.repenalise(alpha)
